@@ -1,0 +1,27 @@
+"""Shared fixtures: one thread, the real data folder, tiny seeded models."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+# One thread per test process: pytest-xdist fills the cores, and sums do not depend on the machine.
+torch.set_num_threads(1)
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """Real photos and weights beside the project; the test skips where they are absent."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("real photos and weights (../shared/data) are not on this machine")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
