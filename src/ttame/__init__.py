@@ -1,0 +1,59 @@
+"""ttame explains any image classifier, CNN or vision transformer, in one forward pass."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ttame.backbone.contract import Backbone, BackboneOutput
+    from ttame.backbone.registry import load_backbone
+    from ttame.benchmark.evaluation import evaluate
+    from ttame.errors import TtameError
+    from ttame.explainer import Explainer, new_explainer
+    from ttame.explanation import Explanation
+    from ttame.images.preprocessing import Preprocessing
+    from ttame.storage import load
+    from ttame.training.run import train
+
+__version__ = "0.1.0"
+
+# Importing ttame imports neither torch nor lightning: each name is fetched at its first use.
+_HOMES = {
+    "Backbone": "ttame.backbone.contract",
+    "BackboneOutput": "ttame.backbone.contract",
+    "Explainer": "ttame.explainer",
+    "Explanation": "ttame.explanation",
+    "Preprocessing": "ttame.images.preprocessing",
+    "TtameError": "ttame.errors",
+    "evaluate": "ttame.benchmark.evaluation",
+    "load": "ttame.storage",
+    "load_backbone": "ttame.backbone.registry",
+    "new_explainer": "ttame.explainer",
+    "train": "ttame.training.run",
+}
+
+__all__ = [
+    "Backbone",
+    "BackboneOutput",
+    "Explainer",
+    "Explanation",
+    "Preprocessing",
+    "TtameError",
+    "__version__",
+    "evaluate",
+    "load",
+    "load_backbone",
+    "new_explainer",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ttame' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
