@@ -1,0 +1,135 @@
+"""The attention mechanism: the small trained part that turns feature maps into class maps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ttame.errors import InputError
+from ttame.masking import resize
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ttame.heads import Head
+
+GRID_CAP = 56
+
+
+class FeatureBranch(nn.Module):
+    """One layer's branch: ``ReLU(BatchNorm(Conv1x1(F)) + F)``.
+
+    In eval mode convolution, BatchNorm and skip fold into one 1x1 convolution, exactly:
+    ``W' = diag(gamma / sigma) W + I``.
+
+    Args:
+        channels: Channels of the feature map, kept by the branch.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, kernel_size=1)
+        self.norm = nn.BatchNorm2d(channels)
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """Map a feature map (B, C, H, W) to (B, C, H, W)."""
+        if self.training:
+            return F.relu(self.norm(self.conv(feature)) + feature)
+        weight, bias = self.folded()
+        return F.relu(F.conv2d(feature, weight, bias))
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Return weight (C, C, 1, 1) and bias (C,) of the one convolution equal to this branch."""
+        norm = self.norm
+        if norm.running_mean is None or norm.running_var is None:  # pragma: no cover
+            raise InputError("expected a BatchNorm that tracks its statistics")
+        gain = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+        weight = self.conv.weight * gain.view(-1, 1, 1, 1)
+        skip = torch.eye(len(gain), device=weight.device, dtype=weight.dtype)
+        bias = norm.bias - norm.running_mean * gain
+        if self.conv.bias is not None:
+            bias = bias + self.conv.bias * gain
+        return weight + skip[:, :, None, None], bias
+
+
+class AttentionMechanism(nn.Module):
+    """Maps of the asked classes from a few layers' feature maps.
+
+    Every layer's branch is fused with its slice of the head's filters at the layer's own
+    resolution and the results are resized and added. This equals the published order (resize,
+    concatenate, 1x1 convolution to all K classes), because bilinear resizing and a 1x1 convolution
+    commute, and costs a fraction: only the asked classes are computed.
+
+    Source: Ntrougkas et al., "T-TAME", IEEE Access 2024, doi 10.1109/ACCESS.2024.3405788.
+
+    Args:
+        channels: Channels C_l of each layer's feature map.
+        head: Gives the fusion filters of classes.
+
+    Example:
+        >>> from ttame.heads import IndependentHead
+        >>> attention = AttentionMechanism([4, 8], IndependentHead([4, 8], num_classes=10))
+        >>> features = (torch.randn(2, 4, 6, 6), torch.randn(2, 8, 3, 3))
+        >>> attention(features, torch.tensor([[1], [7]])).shape
+        torch.Size([2, 1, 6, 6])
+        >>> attention(features).shape
+        torch.Size([2, 10, 6, 6])
+    """
+
+    def __init__(self, channels: Sequence[int], head: Head) -> None:
+        super().__init__()
+        self.channels = tuple(channels)
+        self.branches = nn.ModuleList(FeatureBranch(width) for width in channels)
+        self.head = head
+
+    def forward(self, features: Sequence[Tensor], classes: Tensor | None = None) -> Tensor:
+        """Return maps before any normalisation.
+
+        Args:
+            features: One feature map (B, C_l, H_l, W_l) per layer; the first gives the maps' grid,
+                capped at 56.
+            classes: (B, n) class indices, or None for all K classes.
+
+        Returns:
+            Maps (B, n, H, W), or (B, K, H, W) for ``classes=None``; float32, any range.
+
+        Raises:
+            InputError: Number of layers, channels or the classes' shape do not fit.
+        """
+        self._check(features, classes)
+        weight, bias = self.head(classes)
+        grid = (min(features[0].shape[-2], GRID_CAP), min(features[0].shape[-1], GRID_CAP))
+        maps = bias.view(-1 if classes is not None else 1, bias.shape[-1], 1, 1).float()
+        slices = weight.split(self.channels, dim=-1)
+        for branch, feature, part in zip(self.branches, features, slices, strict=True):
+            maps = maps + resize(_project(branch(feature), part).float(), grid)
+        return maps
+
+    def _check(self, features: Sequence[Tensor], classes: Tensor | None) -> None:
+        came = tuple(feature.shape[1] for feature in features)
+        if came != self.channels:
+            raise InputError(
+                f"expected feature maps with {self.channels} channels, got {came}; the backbone "
+                "reads other layers than the attention mechanism was made for"
+            )
+        if classes is not None and (classes.ndim != 2 or len(classes) != len(features[0])):
+            raise InputError(
+                f"expected classes of shape ({len(features[0])}, n), got {tuple(classes.shape)}"
+            )
+
+    @torch.no_grad()
+    def silence_branches(self) -> None:
+        """Set every BatchNorm gain to 0, so that each branch starts as ``ReLU(F)``."""
+        for branch in self.branches:
+            nn.init.zeros_(branch.norm.weight)
+
+
+def _project(feature: Tensor, weight: Tensor) -> Tensor:
+    """Apply filters (K, C), or (B, n, C) per image, to a feature map (B, C, H, W)."""
+    if weight.ndim == 2:
+        return F.conv2d(feature, weight[:, :, None, None])
+    flat = torch.bmm(weight.to(feature.dtype), feature.flatten(2))
+    return flat.view(*flat.shape[:2], *feature.shape[-2:])

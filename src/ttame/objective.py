@@ -1,0 +1,76 @@
+"""The training objective: keep the class on the masked image, with a small and smooth mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch.nn.functional as F
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ObjectiveWeights:
+    """Weights of the terms; the defaults are the paper's."""
+
+    cross_entropy: float = 1.5
+    area: float = 2.0
+    variation: float = 0.01
+
+
+def cross_entropy(logits: Tensor, classes: Tensor) -> Tensor:
+    """Mean cross-entropy of the masked images' logits (B, K) with the classes (B,) to be kept."""
+    return F.cross_entropy(logits.float(), classes)
+
+
+def area(masks: Tensor, exponent: float = 0.3, offset: float = 5e-4) -> Tensor:
+    """Mean of ``(mask + offset) ** exponent`` over all masks (..., H, W) in [0, 1]."""
+    return (masks + offset).pow(exponent).mean()
+
+
+def variation(masks: Tensor, border: float = 0.3) -> Tensor:
+    """Squared differences of neighbours plus squared borders, summed, over twice the batch.
+
+    ``V = [sum of squared vertical and horizontal differences + 0.3 * sum of squares on the four
+    borders] / (2 B)``: a sum over pixels, so that its weight depends on the masks' resolution.
+
+    Args:
+        masks: (B, n, H, W) in [0, 1].
+        border: Weight of the four borders.
+    """
+    differences = masks.diff(dim=-1).square().sum() + masks.diff(dim=-2).square().sum()
+    rows = masks[..., 0, :].square().sum() + masks[..., -1, :].square().sum()
+    columns = masks[..., :, 0].square().sum() + masks[..., :, -1].square().sum()
+    return (differences + border * (rows + columns)) / (2 * len(masks))
+
+
+def objective(
+    logits: Tensor, classes: Tensor, masks: Tensor, weights: ObjectiveWeights
+) -> dict[str, Tensor]:
+    """Add the terms of the T-TAME objective.
+
+    Source: Ntrougkas et al., IEEE Access 2024, equation of the loss: 1.5 CE + 2 area + 0.01 V.
+
+    Args:
+        logits: Of the masked images, (B, K).
+        classes: The classes to be kept, (B,).
+        masks: (B, n, H, W) in [0, 1], at the maps' own resolution.
+        weights: Weight of every term; a term of weight 0 is still reported.
+
+    Returns:
+        The unweighted terms ``cross_entropy``, ``area``, ``variation`` and their weighted sum
+        ``loss``, each a scalar.
+    """
+    terms = {
+        "cross_entropy": cross_entropy(logits, classes),
+        "area": area(masks),
+        "variation": variation(masks),
+    }
+    terms["loss"] = (
+        weights.cross_entropy * terms["cross_entropy"]
+        + weights.area * terms["area"]
+        + weights.variation * terms["variation"]
+    )
+    return terms
