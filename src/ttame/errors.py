@@ -34,7 +34,9 @@ class TrainingError(TtameError):
     """A training cannot start or had to stop; finished work is kept."""
 
 
-def unknown_name(kind: str, name: object, valid: Iterable[str], advice: str = "") -> UnknownNameError:
+def unknown_name(
+    kind: str, name: object, valid: Iterable[str], advice: str = ""
+) -> UnknownNameError:
     """Make the error for an unknown name, with the nearest valid names.
 
     Args:

@@ -57,13 +57,14 @@ class IndependentHead(Head):
         self.bias = nn.Parameter(torch.empty(num_classes).uniform_(-bound, bound))
 
     def forward(self, classes: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Pick the classes' own filters (*S, C) and biases (*S)."""
         if classes is None:
             return self.weight, self.bias
         return self.weight[classes], self.bias[classes]
 
 
 class TiedHead(Head):
-    """Filters predicted from the classifier's own weight rows, so that classes share what is learnt.
+    """Filters predicted from the classifier's weight rows: classes share what is learnt.
 
     The filter of class k at layer l is ``U_l (w_k - mean w) / |w_k - mean w|`` with one linear map
     ``U_l`` per layer; classes that the training photos do not hold work as well.
@@ -95,6 +96,7 @@ class TiedHead(Head):
         self.bias = nn.Parameter(torch.zeros(()))
 
     def forward(self, classes: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Predict the classes' filters (*S, C); one bias for all classes (*S)."""
         directions = self.directions if classes is None else self.directions[classes]
         weight = torch.cat([project(directions) for project in self.maps], dim=-1)
         return weight, self.bias.expand(weight.shape[:-1])

@@ -1,0 +1,238 @@
+"""Explainer folders: ``explainer.json`` and ``attention.safetensors``, never a pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ttame.errors import StorageError
+from ttame.files import write_atomically
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from ttame.backbone.contract import Backbone
+    from ttame.explainer import Explainer
+
+DESCRIPTION = "explainer.json"
+WEIGHTS = "attention.safetensors"
+FORMAT = 1
+DEFAULT_FOLDER = Path(__file__).parent / "default"
+
+_log = logging.getLogger(__name__)
+
+
+def save(explainer: Explainer, folder: str | Path, dtype: torch.dtype | None = None) -> Path:
+    """Write an explainer folder; a reader finds the old explainer or the new one, whole.
+
+    Args:
+        explainer: What to write; the classifier's own weights are not part of it.
+        folder: Made where it is missing; other files in it stay.
+        dtype: Type of the stored floating-point weights, for example ``torch.float16``.
+
+    Returns:
+        The folder.
+
+    Raises:
+        StorageError: The folder cannot be written.
+    """
+    from safetensors.torch import save as to_bytes
+
+    folder = Path(folder)
+    state = {
+        name: _stored(tensor, dtype) for name, tensor in explainer.attention.state_dict().items()
+    }
+    content = to_bytes(state)
+    description = describe(explainer)
+    # The description names the weights it belongs to: a torn pair is noticed, not loaded.
+    description["attention"]["sha256"] = hashlib.sha256(content).hexdigest()
+    text = json.dumps(description, indent=2, ensure_ascii=False).encode()
+    write_atomically(folder / WEIGHTS, lambda file: file.write(content))
+    write_atomically(folder / DESCRIPTION, lambda file: file.write(text))
+    return folder
+
+
+def describe(explainer: Explainer) -> dict[str, Any]:
+    """Return everything about an explainer but its weights, as plain values for JSON."""
+    from ttame import __version__
+
+    backbone = explainer.backbone
+    return {
+        "format": FORMAT,
+        "ttame": __version__,
+        "backbone": {
+            **asdict(backbone.identity),
+            "recipe": backbone.recipe,
+            "weights_file": backbone.weights_file,
+            "layers": list(backbone.layers),
+            "feature_shapes": [list(shape) for shape in backbone.feature_shapes],
+            "num_classes": backbone.num_classes,
+            "class_names": list(backbone.class_names) if backbone.class_names else None,
+            "preprocessing": backbone.preprocessing.to_dict(),
+        },
+        "attention": {
+            "head": explainer.attention.head.name,
+            "mask_form": explainer.mask_form,
+            "parameters": sum(p.numel() for p in explainer.attention.parameters()),
+        },
+        **explainer.provenance,
+    }
+
+
+def read_description(folder: str | Path | None = None) -> dict[str, Any]:
+    """Read ``explainer.json`` of a folder (None: the embedded default) without loading weights.
+
+    Raises:
+        StorageError: There is none, it is not valid, or a newer ttame wrote it.
+    """
+    folder = DEFAULT_FOLDER if folder is None else Path(folder)
+    path = folder / DESCRIPTION
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise StorageError(
+            f"no explainer in {folder}: expected a folder with {DESCRIPTION} and {WEIGHTS}, as "
+            "`ttame train --out` writes it"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise StorageError(f"cannot read {path}: {error}") from error
+    if not isinstance(description, dict) or not {"backbone", "attention"} <= description.keys():
+        raise StorageError(f"{path} does not describe an explainer; train it again")
+    if description.get("format") != FORMAT:
+        raise StorageError(
+            f"{path} has format {description.get('format')!r}, this ttame reads {FORMAT}; "
+            "update ttame or train the explainer again"
+        )
+    return description
+
+
+def load(
+    name_or_folder: str | Path | None = None,
+    backbone: Backbone | nn.Module | None = None,
+    weights: str | Path | None = None,
+    device: str | torch.device | None = None,
+    force: bool = False,
+) -> Explainer:
+    """Load an explainer and its classifier.
+
+    Args:
+        name_or_folder: An explainer folder; None is the embedded default, which needs no download.
+        backbone: The classifier, where the folder cannot say where it comes from (an own module).
+        weights: The classifier's weight file, where it has moved since the training.
+        device: Where to put the explainer, for example ``"cuda"``.
+        force: Load even if the classifier is not the one that the explainer was trained on.
+
+    Raises:
+        StorageError: The folder is no explainer, or its classifier is another one.
+        BackboneError: The classifier cannot be loaded.
+
+    Example:
+        >>> import ttame
+        >>> ttame.load().backbone.num_classes
+        1000
+    """
+    from ttame import masking
+    from ttame.attention import AttentionMechanism
+    from ttame.explainer import Explainer
+    from ttame.heads import make_head
+
+    folder = DEFAULT_FOLDER if name_or_folder is None else Path(name_or_folder)
+    description = read_description(folder)
+    loaded = _load_backbone(description["backbone"], backbone, weights)
+    _check_fingerprint(description["backbone"], loaded, force)
+    state = _read_weights(folder / WEIGHTS, description["attention"].get("sha256"))
+    form = description["attention"]["mask_form"]
+    if form not in masking.MASK_FORMS:
+        raise StorageError(f"{folder} uses the unknown mask form {form!r}; update ttame")
+    attention = AttentionMechanism(
+        [shape[0] for shape in loaded.feature_shapes],
+        make_head(description["attention"]["head"], loaded),
+    )
+    try:
+        attention.load_state_dict(state)
+    except RuntimeError as error:
+        raise StorageError(
+            f"the weights in {folder} do not fit its description: {_first_line(error)}"
+        ) from error
+    known = {"format", "ttame", "backbone", "attention"}
+    provenance = {key: value for key, value in description.items() if key not in known}
+    explainer = Explainer(loaded, attention, form, provenance).eval()
+    return explainer if device is None else explainer.to(device)
+
+
+def _load_backbone(
+    described: Mapping[str, Any],
+    backbone: Backbone | nn.Module | None,
+    weights: str | Path | None,
+) -> Backbone:
+    from ttame.backbone.contract import Backbone
+    from ttame.backbone.registry import load_backbone
+    from ttame.images.preprocessing import Preprocessing
+
+    layers = tuple(described["layers"])
+    if isinstance(backbone, Backbone):
+        return backbone if backbone.layers == layers else backbone.with_layers(layers)
+    shared: dict[str, Any] = {
+        "layers": layers,
+        "preprocessing": Preprocessing.from_dict(described["preprocessing"]),
+        "class_names": described["class_names"],
+    }
+    if backbone is not None:
+        return load_backbone(backbone, **shared)
+    if described["source"] == "module":
+        raise StorageError(
+            f"this explainer belongs to an own classifier ({described['name']}); "
+            "pass it: ttame.load(folder, backbone=your_model)"
+        )
+    weights = weights or described["weights_file"]
+    if weights is not None and not Path(weights).is_file():
+        raise StorageError(
+            f"the classifier's weight file {weights} is not there; say where it is with weights="
+        )
+    return load_backbone(weights=weights, **described["recipe"], **shared)
+
+
+def _check_fingerprint(described: Mapping[str, Any], backbone: Backbone, force: bool) -> None:
+    if backbone.identity.fingerprint == described["fingerprint"]:
+        return
+    message = (
+        f"the explainer was trained on {described['name']} with fingerprint "
+        f"{described['fingerprint'][:12]}, this classifier ({backbone.identity.name}) has "
+        f"{backbone.identity.fingerprint[:12]}"
+    )
+    if not force:
+        raise StorageError(f"{message}; load the right weights, or pass force=True to insist")
+    _log.warning("%s; loaded all the same", message)
+
+
+def _read_weights(path: Path, digest: str | None) -> dict[str, Tensor]:
+    from safetensors.torch import load as from_bytes
+
+    try:
+        content = path.read_bytes()
+        if digest is not None and hashlib.sha256(content).hexdigest() != digest:
+            raise StorageError(f"{path} does not belong to the {DESCRIPTION} beside it")
+        state: dict[str, Tensor] = from_bytes(content)
+    except StorageError:
+        raise
+    except Exception as error:  # safetensors has no error class of its own to name here
+        raise StorageError(f"cannot read {path}: {_first_line(error)}") from error
+    return {
+        name: tensor.float() if tensor.is_floating_point() else tensor
+        for name, tensor in state.items()
+    }
+
+
+def _stored(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    tensor = tensor.detach().cpu().contiguous()
+    return tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

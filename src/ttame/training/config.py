@@ -1,0 +1,151 @@
+"""Settings of a training: presets are data in ``presets.json``, every value can be overridden."""
+
+from __future__ import annotations
+
+import json
+import types
+import typing
+from dataclasses import asdict, dataclass, fields, replace
+from importlib import resources
+from typing import Any
+
+from ttame.errors import InputError, unknown_name
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Everything that decides how a training goes; recorded in the explainer folder.
+
+    Attributes:
+        head: ``"tied"`` or ``"independent"``.
+        start: ``"cam"`` or ``"random"``, see :func:`ttame.new_explainer`.
+        mask_form: How maps become masks: ``"ranks"``, ``"minmax"`` or ``"sigmoid"``.
+        shares: Every step keeps one of these shares of each mask's pixels, drawn per image.
+        block: Area and variation run over the maps of every label of the batch (B x B).
+        fill: What replaces masked pixels: ``"black"``, ``"mean"`` or ``"blur"``.
+        cross_entropy_weight: Weight of the masked image's cross-entropy.
+        area_weight: Weight of the area term.
+        variation_weight: Weight of the variation term (a sum over the map's pixels).
+        optimizer: ``"adamw"`` or ``"sgd"`` (Nesterov); OneCycle schedule for both.
+        lr: Maximum learning rate.
+        momentum: Momentum of SGD.
+        weight_decay: On weights only, none on biases and gains.
+        epochs: Passes over the photos.
+        batch_size: Photos per step.
+        seed: Of the start, the order, the augmentation and the validation split.
+        val_share: Share of the photos kept for validation.
+        val_images: Most photos used for validation.
+        precision: ``"auto"`` (bfloat16 where the processor computes in it) or a lightning name.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ...
+        workers: Processes that read photos; -1 picks a number for this machine.
+    """
+
+    head: str = "tied"
+    start: str = "cam"
+    mask_form: str = "ranks"
+    shares: tuple[float, ...] = (1.0,)
+    block: bool = False
+    fill: str = "black"
+    cross_entropy_weight: float = 1.5
+    area_weight: float = 2.0
+    variation_weight: float = 0.01
+    optimizer: str = "adamw"
+    lr: float = 1e-3
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    epochs: int = 4
+    batch_size: int = 32
+    seed: int = 0
+    val_share: float = 0.05
+    val_images: int = 200
+    precision: str = "auto"
+    device: str = "auto"
+    workers: int = -1
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "val_images"):
+            if getattr(self, name) < 1:
+                raise InputError(f"expected {name} of at least 1, got {getattr(self, name)}")
+        if self.batch_size < 2:
+            raise InputError("expected a batch size of at least 2: BatchNorm needs several photos")
+        if not self.shares or not all(0 < share <= 1 for share in self.shares):
+            raise InputError(f"expected shares in (0, 1], got {self.shares}")
+        if not 0 < self.val_share < 1:
+            raise InputError(f"expected val_share between 0 and 1, got {self.val_share}")
+        if not self.lr > 0:
+            raise InputError(f"expected a learning rate above 0, got {self.lr}")
+        for name, valid in CHOICES.items():
+            if getattr(self, name) not in valid:
+                raise unknown_name(name, getattr(self, name), valid)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {**asdict(self), "shares": list(self.shares)}
+
+
+CHOICES = {
+    "head": ("tied", "independent"),
+    "start": ("cam", "random"),
+    "mask_form": ("ranks", "minmax", "sigmoid"),
+    "fill": ("black", "mean", "blur"),
+    "optimizer": ("adamw", "sgd"),
+}
+
+
+def preset_names() -> tuple[str, ...]:
+    """Return the names of all presets."""
+    return tuple(_presets())
+
+
+def load_preset(name: str = "fast", overrides: dict[str, Any] | None = None) -> TrainingConfig:
+    """Read a preset and override values of it.
+
+    Args:
+        name: ``"fast"`` or ``"paper"``.
+        overrides: Values by field name; texts are read by the field's type, None is left out.
+
+    Raises:
+        UnknownNameError: There is no such preset or field.
+        InputError: A value does not fit its field.
+
+    Example:
+        >>> load_preset("paper", {"epochs": "2"}).epochs
+        2
+    """
+    presets = _presets()
+    if name not in presets:
+        raise unknown_name("preset", name, presets)
+    kinds = typing.get_type_hints(TrainingConfig)
+    values = dict(presets[name])
+    for key, value in (overrides or {}).items():
+        if key not in kinds:
+            raise unknown_name(
+                "training setting", key, [field.name for field in fields(TrainingConfig)]
+            )
+        if value is not None:
+            values[key] = value
+    parsed = {key: _parse(key, value, kinds[key]) for key, value in values.items()}
+    return replace(TrainingConfig(), **parsed)
+
+
+def _presets() -> dict[str, dict[str, Any]]:
+    text = resources.files("ttame.training").joinpath("presets.json").read_text(encoding="utf-8")
+    presets: dict[str, dict[str, Any]] = json.loads(text)
+    return presets
+
+
+def _parse(key: str, value: Any, kind: Any) -> Any:
+    try:
+        if isinstance(kind, types.GenericAlias) or typing.get_origin(kind) is tuple:
+            parts = value.split(",") if isinstance(value, str) else value
+            return tuple(float(part) for part in parts)
+        if kind is bool and isinstance(value, str):
+            return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[
+                value.lower()
+            ]
+        if kind is int and float(value) != int(float(value)):
+            raise ValueError
+        return kind(float(value)) if kind is int else kind(value)
+    except (KeyError, TypeError, ValueError):
+        name = getattr(kind, "__name__", str(kind))
+        raise InputError(f"expected {key} of type {name}, got {value!r}") from None

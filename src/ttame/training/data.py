@@ -1,0 +1,75 @@
+"""The photos of a training: found, split, read in the background, augmented."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import lightning.pytorch as pl
+
+from ttame.errors import TrainingError
+from ttame.images.dataset import Batch, PhotoDataset, loader
+from ttame.images.listing import data_digest, list_photos, sample, split
+
+if TYPE_CHECKING:
+    from torch.utils.data import DataLoader
+
+    from ttame.images.preprocessing import Preprocessing
+    from ttame.training.config import TrainingConfig
+
+FEWEST_PHOTOS = 8
+
+
+class PhotoData(pl.LightningDataModule):
+    """Training and validation photos of a folder, file list or CSV; labels are not needed.
+
+    Args:
+        data: What :func:`ttame.images.listing.list_photos` takes.
+        preprocessing: The classifier's.
+        config: Batch size, workers, seed and validation split.
+
+    Raises:
+        TrainingError: There are too few photos.
+    """
+
+    def __init__(self, data: Any, preprocessing: Preprocessing, config: TrainingConfig) -> None:
+        super().__init__()
+        photos = list_photos(data)
+        if len(photos) < FEWEST_PHOTOS:
+            raise TrainingError(
+                f"found {len(photos)} photos in {data}, a training needs at least {FEWEST_PHOTOS} "
+                "and works well from a few thousand"
+            )
+        self.digest = data_digest(photos)
+        self.train_photos, held_out = split(photos, config.val_share, config.seed)
+        self.val_photos = sample(held_out, min(config.val_images, len(held_out)), config.seed)
+        self.config = config
+        self.preprocessing = preprocessing
+        self.workers = config.workers if config.workers >= 0 else automatic_workers()
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Shuffled, randomly cropped and flipped."""
+        dataset = PhotoDataset(self.train_photos, self.preprocessing, augment=True)
+        return self._loader(dataset, shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """In order, as the classifier's own preprocessing sees them."""
+        return self._loader(PhotoDataset(self.val_photos, self.preprocessing), shuffle=False)
+
+    def _loader(self, dataset: PhotoDataset, shuffle: bool) -> DataLoader[Batch]:
+        return loader(
+            dataset,
+            batch_size=self.config.batch_size,
+            workers=self.workers,
+            shuffle=shuffle,
+            seed=self.config.seed,
+        )
+
+
+def automatic_workers() -> int:
+    """Return how many processes shall read photos: half of the cores, eight at most."""
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # not every system knows affinities
+        cores = os.cpu_count() or 1
+    return min(8, cores // 2)

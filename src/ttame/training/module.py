@@ -1,0 +1,161 @@
+"""The training step: maps -> masks -> the same backbone -> objective."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from ttame import masking
+from ttame.metrics.confidence import average_drop, increase_in_confidence
+from ttame.metrics.shares import cut_to_shares, full_masks
+from ttame.objective import ObjectiveWeights, objective
+
+if TYPE_CHECKING:
+    from ttame.explainer import Explainer
+    from ttame.images.dataset import Batch
+    from ttame.training.config import TrainingConfig
+
+# Width of the fade at a share's threshold: narrow against [0, 1], wide enough for gradients.
+SOFTNESS = 0.05
+VALIDATION_SHARES = (1.0, 0.5, 0.15)
+
+
+class ExplainerTraining(pl.LightningModule):
+    """Trains an explainer's attention mechanism; its classifier is only ever read.
+
+    Args:
+        explainer: Its attention mechanism is trained in place.
+        config: Settings.
+    """
+
+    def __init__(self, explainer: Explainer, config: TrainingConfig) -> None:
+        super().__init__()
+        self.attention = explainer.attention
+        self.config = config
+        self.weights = ObjectiveWeights(
+            config.cross_entropy_weight, config.area_weight, config.variation_weight
+        )
+        # In a tuple, so that the classifier is no part of this module: lightning neither trains
+        # nor saves it, and checkpoints hold the attention mechanism only.
+        self._frozen = (explainer.backbone,)
+
+    def setup(self, stage: str) -> None:  # noqa: ARG002
+        """Bring the classifier to the training's device, channels last."""
+        self._frozen[0].to(self.device).to(memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor, classes: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Return logits (B, K), the classes (B, n) and their maps (B, n, h, w)."""
+        with torch.no_grad():
+            output = self._frozen[0](images)
+        if classes is None:
+            classes = output.logits.argmax(dim=1, keepdim=True)
+        return output.logits, classes, self.attention(output.features, classes)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:  # noqa: ARG002
+        """Return the objective of one batch; None (no step) if it is not finite."""
+        if len(batch.pixels) < 2:
+            return None
+        images = self.normalised(batch)
+        classes = None
+        if self.config.block:
+            with torch.no_grad():
+                output = self._frozen[0](images)
+            labels = output.logits.argmax(dim=1)
+            maps = self.attention(output.features, labels.expand(len(labels), -1))
+            regularised = masking.to_masks(maps, self.config.mask_form)
+            masks = regularised.diagonal(dim1=0, dim2=1).permute(2, 0, 1).unsqueeze(1)
+        else:
+            _, classes, maps = self(images)
+            labels = classes[:, 0]
+            masks = regularised = masking.to_masks(maps, self.config.mask_form)
+        logits = self._frozen[0].logits(self._masked(images, masks))
+        terms = objective(logits, labels, regularised, self.weights)
+        self.log_dict(
+            {**terms, "mask_area": masks.detach().mean()}, prog_bar=True, batch_size=len(images)
+        )
+        if not torch.isfinite(terms["loss"]):
+            self.stop_on_nan()
+            return None
+        return terms["loss"]
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:  # noqa: ARG002
+        """Drop a step whose gradients are not finite (fp16's scaler sees to its own)."""
+        if self.trainer.precision == "16-mixed":
+            return
+        for parameter in self.attention.parameters():
+            if parameter.grad is not None and not torch.isfinite(parameter.grad).all():
+                self.zero_grad(set_to_none=True)
+                self.stop_on_nan()
+                return
+
+    def stop_on_nan(self) -> None:
+        """End the training; the parameters are those before the bad step."""
+        self.nan_at_step = self.global_step
+        self.trainer.should_stop = True
+
+    nan_at_step: int | None = None
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
+        """Score AD and IC at 100, 50 and 15 %, and look for collapse."""
+        if not len(batch.pixels):
+            return
+        images = self.normalised(batch)
+        logits, classes, maps = self(images)
+        p = logits.float().softmax(dim=1).gather(1, classes)[:, 0]
+        masks = masking.to_masks(maps[:, 0], self.config.mask_form)
+        full = full_masks(masks, (images.shape[-2], images.shape[-1]))
+        scores: dict[str, Tensor] = {"val/mask_area": full.mean()}
+        drops = []
+        cuts = cut_to_shares(full, VALIDATION_SHARES)
+        for index, share in enumerate(VALIDATION_SHARES):
+            masked = self._apply(images, cuts[:, index : index + 1], "black")
+            o = self._frozen[0].logits(masked).float().softmax(dim=1).gather(1, classes)[:, 0]
+            drops.append(average_drop(p, o).mean())
+            scores[f"val/ad_{round(100 * share)}"] = drops[-1]
+            scores[f"val/ic_{round(100 * share)}"] = increase_in_confidence(p, o).mean()
+        scores["val/ad"] = torch.stack(drops).mean()
+        self.log_dict(scores, batch_size=len(images), on_epoch=True)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW or Nesterov SGD, decay on weights only, OneCycle over all steps."""
+        config = self.config
+        parameters = list(self.attention.parameters())
+        groups = [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        optimizer: torch.optim.Optimizer
+        if config.optimizer == "sgd":
+            optimizer = torch.optim.SGD(
+                groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0
+            )
+        else:
+            optimizer = torch.optim.AdamW(groups, lr=config.lr)
+        steps = max(2, int(self.trainer.estimated_stepping_batches))
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=steps + 1)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def normalised(self, batch: Batch) -> Tensor:
+        """Return a batch as the classifier takes it: (B, C, H, W), normalised, channels last."""
+        images = self._frozen[0].preprocessing.normalise(batch.pixels.to(self.device))
+        return images.contiguous(memory_format=torch.channels_last)
+
+    def _masked(self, images: Tensor, masks: Tensor) -> Tensor:
+        """Mask images (B, C, H, W) by masks (B, 1, h, w), each cut to a share drawn for it."""
+        full = masking.resize(masks, (images.shape[-2], images.shape[-1]))
+        shares = torch.tensor(self.config.shares, device=images.device)
+        if float(shares.min()) < 1:
+            drawn = shares[torch.randint(len(shares), (len(images),), device=images.device)]
+            full = masking.keep_share(full, drawn, SOFTNESS)
+        return self._apply(images, full, self.config.fill)
+
+    def _apply(self, images: Tensor, full: Tensor, fill: str) -> Tensor:
+        colour = masking.make_fill(fill, images, self._frozen[0].preprocessing)
+        masked = masking.apply_mask(images, full, colour)
+        return masked.contiguous(memory_format=torch.channels_last)

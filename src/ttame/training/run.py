@@ -1,0 +1,290 @@
+"""``ttame.train``: from a classifier and a pile of photos to an explainer folder."""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ttame import storage
+from ttame.backbone.contract import Backbone
+from ttame.backbone.fingerprint import fingerprint
+from ttame.backbone.registry import load_backbone
+from ttame.errors import InputError, StorageError, TrainingError
+from ttame.explainer import Explainer, new_explainer
+from ttame.files import check_writable, write_atomically
+from ttame.training.config import TrainingConfig, load_preset
+from ttame.training.precision import pick_accelerator, pick_precision
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
+    from torch import nn
+
+    from ttame.training.data import PhotoData
+    from ttame.training.module import ExplainerTraining
+
+_log = logging.getLogger(__name__)
+
+# Settings that a resumed training may change; all others must be those it began with.
+_FREE_ON_RESUME = {"device", "workers", "precision"}
+
+
+def train(
+    backbone_or_source: Backbone | nn.Module | str,
+    data: Any,
+    out: str | Path,
+    preset: str = "fast",
+    *,
+    weights: str | Path | None = None,
+    layers: Sequence[str] | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+    **overrides: Any,
+) -> Explainer:
+    """Train an explainer for a classifier on unlabelled photos.
+
+    The classifier is only read; that not one bit of it changed is checked at the end. The explainer
+    with the lowest validation score (mean average drop at 100, 50 and 15 %) is kept in ``out`` from
+    the first validation on; logs and the checkpoint for ``resume`` lie in ``out/training``.
+
+    Args:
+        backbone_or_source: A backbone, a module, or a source such as ``"timm/resnet50"``.
+        data: A folder, a file list, a CSV file or a list of photos' paths.
+        out: The explainer folder to write.
+        preset: ``"fast"`` or ``"paper"``.
+        weights: The classifier's local weight file.
+        layers: Layers to read, shallow to deep; by default chosen for the classifier.
+        resume: Continue a training that was cut off.
+        overwrite: Train anew though ``out`` holds an explainer already.
+        progress: Show a progress bar.
+        **overrides: Any value of :class:`ttame.training.config.TrainingConfig`.
+
+    Returns:
+        The best explainer.
+
+    Raises:
+        TrainingError: Too few photos, a loss that is not finite (the last good state is kept in
+            ``out``), or a classifier that changed.
+        StorageError: ``out`` cannot be written or holds an explainer already.
+        InputError: A setting does not fit.
+    """
+    config = load_preset(preset, overrides)
+    out = check_writable(out)
+    log_folder = out / "training"
+    _check_place(out, log_folder, resume, overwrite)
+    accelerator, devices = pick_accelerator(config.device)
+    backbone = _backbone(backbone_or_source, weights, layers)
+    config = _fitting(config, backbone, explicit="head" in overrides)
+    _remember_config(log_folder, config, resume)
+
+    from ttame.training.data import PhotoData
+
+    photos = PhotoData(data, backbone.preprocessing, config)
+    with _own_random_numbers(config.seed):
+        explainer = new_explainer(
+            backbone, config.head, mask_form=config.mask_form, start=config.start
+        )
+        module = _fit(
+            explainer, config, photos, out, preset, resume, progress, accelerator, devices
+        )
+    if module.nan_at_step is not None:
+        kept = _keep_last_good(explainer, out)
+        raise TrainingError(
+            f"the loss was not finite at step {module.nan_at_step}, the training stopped; "
+            f"{kept} is in {out}; try a smaller lr"
+        )
+    _check_untouched(backbone)
+    return _best(explainer, out)
+
+
+def _fit(
+    explainer: Explainer,
+    config: TrainingConfig,
+    photos: PhotoData,
+    out: Path,
+    preset: str,
+    resume: bool,
+    progress: bool,
+    accelerator: str,
+    devices: Any,
+) -> ExplainerTraining:
+    import lightning.pytorch as pl
+    from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+
+    from ttame.training.guards import CollapseGuard
+    from ttame.training.keeping import BestExplainer
+    from ttame.training.module import ExplainerTraining
+
+    log_folder = out / "training"
+    module = ExplainerTraining(explainer, config)
+    callbacks: list[pl.Callback] = [
+        CollapseGuard(),
+        BestExplainer(explainer, out, lambda: _record(config, photos, preset)),
+        ModelCheckpoint(log_folder, save_last=True, save_top_k=0, enable_version_counter=False),
+    ]
+    if progress:
+        callbacks.append(RichProgressBar(leave=True))
+    with _quiet():
+        trainer = pl.Trainer(
+            accelerator=accelerator,
+            devices=devices,
+            precision=pick_precision(config.precision, accelerator),  # type: ignore[arg-type]
+            max_epochs=config.epochs,
+            callbacks=callbacks,
+            logger=_loggers(log_folder),
+            log_every_n_steps=10,
+            num_sanity_val_steps=0,
+            enable_progress_bar=progress,
+            enable_model_summary=False,
+            default_root_dir=log_folder,
+        )
+        last = str(log_folder / "last.ckpt") if resume else None
+        trainer.fit(module, datamodule=photos, ckpt_path=last, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    return module
+
+
+def _backbone(
+    source: Backbone | nn.Module | str,
+    weights: str | Path | None,
+    layers: Sequence[str] | None,
+) -> Backbone:
+    chosen = tuple(layers) if layers is not None else None
+    if isinstance(source, Backbone):
+        return source if chosen is None else source.with_layers(chosen)
+    return load_backbone(source, weights=weights, layers=chosen)
+
+
+def _fitting(config: TrainingConfig, backbone: Backbone, explicit: bool) -> TrainingConfig:
+    """Take the independent head where a preset's tied head cannot be made."""
+    if config.head != "tied" or backbone.class_weights is not None or explicit:
+        return config
+    _log.warning(
+        "%s has no final linear layer, which the tied head needs: training an independent head "
+        "instead, which learns only classes that the photos hold",
+        backbone.identity.name,
+    )
+    return replace(config, head="independent", start="random")
+
+
+def _check_place(out: Path, log_folder: Path, resume: bool, overwrite: bool) -> None:
+    if resume and not (log_folder / "last.ckpt").is_file():
+        raise StorageError(f"nothing to resume in {out}: there is no {log_folder / 'last.ckpt'}")
+    if not resume and not overwrite and (out / storage.DESCRIPTION).exists():
+        raise StorageError(
+            f"{out} holds an explainer already; choose another folder, resume its training "
+            "(resume) or replace it (overwrite)"
+        )
+
+
+def _remember_config(log_folder: Path, config: TrainingConfig, resume: bool) -> None:
+    path = log_folder / "config.json"
+    values = config.to_dict()
+    if resume and path.is_file():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        changed = [
+            f"{key} was {before.get(key)!r}, now {value!r}"
+            for key, value in values.items()
+            if key not in _FREE_ON_RESUME and before.get(key) != value
+        ]
+        if changed:
+            raise InputError("a resumed training keeps its settings; " + "; ".join(changed))
+    text = json.dumps(values, indent=2).encode()
+    write_atomically(path, lambda file: file.write(text))
+
+
+def _record(config: TrainingConfig, photos: PhotoData, preset: str) -> dict[str, Any]:
+    import lightning
+    import timm
+
+    return {
+        "training": {
+            "preset": preset,
+            "config": config.to_dict(),
+            "data_digest": photos.digest,
+            "photos": len(photos.train_photos),
+            "validation_photos": len(photos.val_photos),
+            "versions": {
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+                "lightning": lightning.__version__,
+                "timm": timm.__version__,
+            },
+        }
+    }
+
+
+def _loggers(folder: Path) -> list[Any]:
+    from importlib.util import find_spec
+
+    from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+
+    loggers: list[Any] = [CSVLogger(folder, name="", version="log")]
+    if find_spec("tensorboard"):
+        loggers.append(TensorBoardLogger(folder, name="", version="tensorboard"))
+    return loggers
+
+
+def _keep_last_good(explainer: Explainer, out: Path) -> str:
+    if (out / storage.DESCRIPTION).exists():
+        return "the best explainer before it"
+    explainer.attention.eval()
+    storage.save(explainer, out)
+    return "the last good state"
+
+
+def _check_untouched(backbone: Backbone) -> None:
+    backbone.to("cpu").to(memory_format=torch.contiguous_format)
+    if fingerprint(backbone.module) != backbone.identity.fingerprint:
+        raise TrainingError(
+            f"the weights of {backbone.identity.name} changed during the training: something "
+            "outside ttame trains the same object; train on a copy of it"
+        )
+
+
+def _best(explainer: Explainer, out: Path) -> Explainer:
+    if not (out / storage.DESCRIPTION).exists():
+        raise TrainingError(
+            "no validation photo could be read, so there is no best explainer; check the data"
+        )
+    best = storage.load(out, backbone=explainer.backbone)
+    explainer.attention.load_state_dict(best.attention.state_dict())
+    explainer.attention.to("cpu")
+    return explainer.eval()
+
+
+@contextmanager
+def _own_random_numbers(seed: int) -> Iterator[None]:
+    """Seed this training and leave the caller's random numbers as they were."""
+    from lightning.pytorch import seed_everything
+    from lightning.pytorch.utilities.seed import isolate_rng
+
+    with isolate_rng():
+        seed_everything(seed, workers=True, verbose=False)
+        yield
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep lightning's advertisements and hints about workers from the user."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning.*")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
