@@ -1,1 +1,1 @@
-
+"""Photos: reading them safely, listing, preprocessing, data sets."""

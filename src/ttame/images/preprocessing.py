@@ -21,6 +21,15 @@ _RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
     "lanczos": Image.Resampling.LANCZOS,
 }
+# Photos longer than this are never resized as a whole: 1 x 5000 would become 256 x 1,280,000.
+_LONG = 16
+
+
+def _offset(room: int, place: float | None) -> int:
+    """Where the crop starts when the photo is ``room`` pixels larger, as in torchvision."""
+    if room <= 0:
+        return -(-room // 2)
+    return round(room / 2) if place is None else min(int(place * (room + 1)), room)
 
 
 @dataclass(frozen=True)
@@ -84,25 +93,56 @@ class Preprocessing:
         """Number of colour channels that the classifier reads."""
         return len(self.mean)
 
-    def view(self, photo: Image.Image) -> Image.Image:
-        """Resize and centre-crop a photo to what the classifier sees, as an 8-bit picture."""
-        photo = self.resized(photo)
+    def view(
+        self, photo: Image.Image, scale: float = 1.0, place: tuple[float, float] | None = None
+    ) -> Image.Image:
+        """Resize and crop a photo to what the classifier sees, as an 8-bit picture.
+
+        Args:
+            photo: A photo of any size.
+            scale: Enlarges the resized photo before the crop, which keeps its size.
+            place: Where to crop, (across, down), each in [0, 1] from left or top; None: the centre.
+
+        Returns:
+            A picture of the size ``crop``.
+        """
+        size = self.size(photo, scale)
         height, width = self.crop
-        left, top = (photo.width - width) // 2, (photo.height - height) // 2
+        across, down = place or (None, None)
+        left, top = _offset(size[0] - width, across), _offset(size[1] - height, down)
+        if max(size) > _LONG * min(size):
+            return self._window(photo, size, (left, top, left + width, top + height))
         # A crop larger than the photo is filled with black, as torchvision's CenterCrop does.
-        return photo.crop((left, top, left + width, top + height))
+        return self.resized(photo, scale).crop((left, top, left + width, top + height))
+
+    def size(self, photo: Image.Image, scale: float = 1.0) -> tuple[int, int]:
+        """Width and height of the resized photo, as torchvision's Resize computes them."""
+        if self.resize is None:
+            return round(self.crop[1] * scale), round(self.crop[0] * scale)
+        short = max(1, round(self.resize * scale))
+        long = int(short * max(photo.size) / min(photo.size))
+        return (short, long) if photo.width <= photo.height else (long, short)
 
     def resized(self, photo: Image.Image, scale: float = 1.0) -> Image.Image:
         """Resize a photo so that its short side is ``resize * scale``, or squash it to ``crop``."""
-        if self.resize is None:
-            size = (round(self.crop[1] * scale), round(self.crop[0] * scale))
-        else:
-            # The short side follows `resize`; the long side keeps the photo's proportions.
-            factor = self.resize * scale / min(photo.size)
-            size = (max(1, int(photo.width * factor + 1e-6)), max(1, int(photo.height * factor + 1e-6)))
-        if size == photo.size:
-            return photo
-        return photo.resize(size, _RESAMPLING[self.interpolation])
+        size = self.size(photo, scale)
+        return photo if size == photo.size else photo.resize(size, _RESAMPLING[self.interpolation])
+
+    def _window(
+        self, photo: Image.Image, size: tuple[int, int], window: tuple[int, int, int, int]
+    ) -> Image.Image:
+        """Cut ``window`` out of the photo resized to ``size``, without the pixels around it."""
+        left, top = max(window[0], 0), max(window[1], 0)
+        right, bottom = min(window[2], size[0]), min(window[3], size[1])
+        across, down = photo.width / size[0], photo.height / size[1]
+        part = photo.resize(
+            (right - left, bottom - top),
+            _RESAMPLING[self.interpolation],
+            box=(left * across, top * down, right * across, bottom * down),
+        )
+        view = Image.new(photo.mode, (window[2] - window[0], window[3] - window[1]))
+        view.paste(part, (left - window[0], top - window[1]))
+        return view
 
     def pixels(self, photo: Image.Image) -> Tensor:
         """Return what the classifier sees as a (C, H, W) tensor in [0, 1]."""
