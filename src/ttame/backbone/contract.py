@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -51,6 +51,8 @@ class Backbone(nn.Module, ABC):
         class_names: K names, or None where they are not known.
         layers: Names of the layers that give the feature maps, shallow to deep.
         feature_shapes: (C, H, W) of each layer's feature map at the preprocessing's input size.
+        recipe: Arguments of :func:`ttame.load_backbone`, besides weights, that rebuild it.
+        weights_file: The local weight file that it was loaded from, or None.
     """
 
     identity: BackboneIdentity
@@ -59,6 +61,8 @@ class Backbone(nn.Module, ABC):
     class_names: tuple[str, ...] | None
     layers: tuple[str, ...]
     feature_shapes: tuple[tuple[int, int, int], ...]
+    recipe: dict[str, Any]
+    weights_file: str | None
 
     @abstractmethod
     def forward(self, images: Tensor) -> BackboneOutput:

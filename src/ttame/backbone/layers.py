@@ -1,0 +1,99 @@
+"""Choosing layers: which feature maps to read where the user names none."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ttame.backbone.layout import Layout
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A layer whose output can serve as a feature map.
+
+    Attributes:
+        name: Dotted name in the classifier.
+        shape: (C, H, W) of its feature map at the probed input size.
+        layout: Order of the output's axes.
+        kind: Name of the module's class.
+        needs_copy: A later in-place operation overwrites the output.
+        producer: The first layer that gave this very tensor (a container gives its last child's).
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+    layout: Layout
+    kind: str
+    needs_copy: bool
+    producer: str
+
+    @property
+    def depth(self) -> int:
+        """Depth in the module tree; children of the classifier have 1."""
+        return self.name.count(".") + 1
+
+    @property
+    def parent(self) -> str:
+        """Name of the module that holds this one."""
+        return self.name.rpartition(".")[0]
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Height and width of the feature map."""
+        return self.shape[1:]
+
+
+def default_layers(candidates: Sequence[Candidate], most: int = 3) -> tuple[str, ...]:
+    """Choose the layers to read, shallow to deep.
+
+    Networks with several resolutions give the last map of each of the ``most`` coarsest ones, from
+    the outermost module that has it. Networks with one resolution (plain vision transformers,
+    mixers) give two late blocks of their longest sequence of blocks and the last map of all.
+
+    Args:
+        candidates: All usable layers in the order of execution; at least one.
+        most: How many layers at most where there are several resolutions.
+
+    Returns:
+        Names of one to ``most`` layers.
+    """
+    path = _never_finer(candidates)
+    grids = sorted({c.grid for c in path}, key=math.prod)
+    if len(grids) == 1:
+        return _late_blocks(path)
+    chosen = {_outermost_last([c for c in path if c.grid == grid]) for grid in grids[:most]}
+    return tuple(c.name for c in path if c in chosen)
+
+
+def _never_finer(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Drop maps finer than one before: attention matrices look like planes but are none."""
+    path: list[Candidate] = []
+    coarsest = math.inf
+    for candidate in candidates:
+        area = math.prod(candidate.grid)
+        if area <= coarsest:
+            path.append(candidate)
+            coarsest = area
+    return path
+
+
+def _outermost_last(candidates: Sequence[Candidate]) -> Candidate:
+    depth = min(c.depth for c in candidates)
+    return [c for c in candidates if c.depth == depth][-1]
+
+
+def _late_blocks(path: Sequence[Candidate]) -> tuple[str, ...]:
+    sequences: dict[tuple[str, str], list[Candidate]] = defaultdict(list)
+    for candidate in path:
+        sequences[candidate.parent, candidate.kind].append(candidate)
+    blocks = max(sequences.values(), key=lambda found: (len(found), -found[0].depth))
+    after = path[path.index(blocks[-1]) :]
+    # What runs after the blocks and lies outermost is the trunk; deeper modules belong to the head.
+    last = _outermost_last(after).producer
+    count = len(blocks)
+    late = [blocks[round(count * 2 / 3)].producer] if count > 2 else []
+    late += [blocks[min(round(count * 5 / 6), count - 1)].producer] if count > 1 else []
+    return tuple(dict.fromkeys([*late, last]))

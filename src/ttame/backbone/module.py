@@ -1,0 +1,234 @@
+"""A backbone over any nn.Module: hooks on named layers, for one call at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ttame.backbone.contract import Backbone, BackboneIdentity, BackboneOutput, LayerInfo
+from ttame.backbone.fingerprint import fingerprint
+from ttame.backbone.layers import Candidate, default_layers
+from ttame.backbone.layout import to_map
+from ttame.backbone.linear import linear_weight
+from ttame.backbone.outputs import first_tensor, logits_of
+from ttame.backbone.probe import Probe, probe, probe_images
+from ttame.errors import BackboneError, InputError, unknown_name
+
+if TYPE_CHECKING:
+    from ttame.images.preprocessing import Preprocessing
+
+
+class ModuleBackbone(Backbone):
+    """Any classifier that is an nn.Module, read by forward hooks.
+
+    The classifier is frozen: eval mode, no gradients to its weights. Gradients to the images flow.
+
+    Args:
+        model: The classifier; takes images (B, C, H, W).
+        preprocessing: The way from a photo to its input; ``crop`` is the size that is probed.
+        layers: Names of the layers to read, shallow to deep; None chooses them.
+        class_names: K names, or None.
+        source: What the user gave to get this classifier.
+        name: Its own name; None takes the name of its class.
+        weights_file: Path of the weights, where they came from a file.
+        recipe: Arguments of :func:`ttame.load_backbone` that rebuild it, without the weights.
+
+    Attributes:
+        recipe: As above; holds at least ``source``.
+        weights_file: As above.
+
+    Raises:
+        BackboneError: The classifier gives no logits or no feature maps, or a named layer is none.
+        InputError: A layer is unknown, or the number of class names is not K.
+
+    Example:
+        >>> from ttame.images.preprocessing import Preprocessing
+        >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
+        ...                       nn.Flatten(), nn.Linear(4, 2))
+        >>> backbone = ModuleBackbone(model, Preprocessing(crop=(8, 8)), layers=["1"])
+        >>> output = backbone(torch.zeros(5, 3, 8, 8))
+        >>> output.logits.shape, output.features[0].shape
+        (torch.Size([5, 2]), torch.Size([5, 4, 6, 6]))
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        preprocessing: Preprocessing,
+        layers: Sequence[str] | None = None,
+        class_names: Sequence[str] | None = None,
+        *,
+        source: str = "module",
+        name: str | None = None,
+        weights_file: str | None = None,
+        recipe: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        images = probe_images(preprocessing.crop, preprocessing.channels, model)
+        self.probe: Probe = probe(model, images)
+        self.classifier = model.requires_grad_(False).eval()
+        self.preprocessing = preprocessing
+        self.num_classes = self.probe.num_classes
+        if class_names is not None and len(class_names) != self.num_classes:
+            raise InputError(
+                f"expected {self.num_classes} class names, one for each logit, got {len(class_names)}"
+            )
+        self.class_names = None if class_names is None else tuple(class_names)
+        self.identity = BackboneIdentity(source, name or type(model).__name__, fingerprint(model))
+        self.recipe: dict[str, Any] = recipe or {"source": source}
+        self.weights_file = weights_file
+        self._read(layers)
+        self.train(False)
+
+    def _read(self, layers: Sequence[str] | None) -> None:
+        """Choose the layers whose feature maps are returned."""
+        if not self.probe.candidates:
+            raise BackboneError(
+                f"{type(self.classifier).__name__} has no layer with a feature map larger than 1 x 1 "
+                f"for images of {self.preprocessing.crop[0]} x {self.preprocessing.crop[1]} pixels"
+            )
+        if layers is None:
+            layers = default_layers(self.probe.candidates)
+        if not layers:
+            raise InputError("expected at least one layer, got none; None chooses the layers")
+        known = {candidate.name: candidate for candidate in self.probe.candidates}
+        for layer in layers:
+            if layer in self.probe.rejected:
+                why = self.probe.rejected[layer]
+                raise BackboneError(
+                    f"layer {layer!r} gives no feature map: {why}; `candidate_layers()` and "
+                    "`ttame layers` list those that do"
+                )
+            if layer not in known:
+                raise unknown_name("layer", layer, known)
+        if len(set(layers)) != len(layers):
+            raise InputError(f"expected different layers, got {', '.join(layers)}")
+        self._chosen: tuple[Candidate, ...] = tuple(known[layer] for layer in layers)
+        self.layers = tuple(layers)
+        self.feature_shapes = tuple(candidate.shape for candidate in self._chosen)
+
+    def forward(self, images: Tensor) -> BackboneOutput:
+        """Classify images and return their feature maps, in one pass.
+
+        Args:
+            images: The classifier's own input (B, C, H, W).
+
+        Returns:
+            Logits (B, K) and one feature map (B, C_l, H_l, W_l) per layer.
+
+        Raises:
+            InputError: The images have a wrong shape, or the classifier refuses their size.
+        """
+        with self._listening() as outputs:
+            logits = self.logits(images)
+        size = (images.shape[2], images.shape[3])
+        features = []
+        for candidate in self._chosen:
+            if candidate.name not in outputs:
+                raise BackboneError(f"layer {candidate.name!r} was not called for images of {size}")
+            features.append(to_map(outputs[candidate.name], candidate.layout, size))
+        return BackboneOutput(logits, tuple(features))
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Classify images (B, C, H, W) without collecting feature maps; returns (B, K)."""
+        self._check(images)
+        if self.classifier.training:
+            self.classifier.eval()  # the user may have switched the shared classifier
+        try:
+            output = self.classifier(images)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, AssertionError, ValueError) as error:
+            refusal = self._refusal(error, images)
+            if refusal is None:
+                raise
+            raise refusal from error
+        return logits_of(output, images.shape[0])
+
+    def candidate_layers(self) -> list[LayerInfo]:
+        """List every layer that can serve as a feature map, in the order of execution."""
+        return [LayerInfo(candidate.name, candidate.shape) for candidate in self.probe.candidates]
+
+    def with_layers(self, layers: Sequence[str]) -> ModuleBackbone:
+        """Return a backbone over the same classifier that reads other layers."""
+        other = type(self).__new__(type(self))
+        nn.Module.__init__(other)
+        for name, value in vars(self).items():
+            if name not in nn.Module().__dict__:
+                setattr(other, name, value)
+        other.classifier = self.classifier
+        other._read(layers)
+        return other.train(False)  # type: ignore[return-value]
+
+    @property
+    def class_weights(self) -> Tensor | None:
+        """Rows of the final linear classifier, (K, D) float32, or None where there is none."""
+        found = [linear_weight(self.classifier.get_submodule(n)) for n in self.probe.classifier]
+        weights = [weight.detach().float() for weight in found if weight is not None]
+        return torch.stack(weights).mean(dim=0) if weights else None
+
+    @property
+    def module(self) -> nn.Module:
+        """The user's classifier itself."""
+        return self.classifier
+
+    @contextmanager
+    def _listening(self) -> Iterator[dict[str, Tensor]]:
+        """Collect the chosen layers' outputs of calls made by this thread."""
+        outputs: dict[str, Tensor] = {}
+        owner = threading.get_ident()
+        handles = []
+
+        def listener(candidate: Candidate) -> Any:
+            def hook(_module: nn.Module, _inputs: Any, result: Any) -> None:
+                # Hooks see the calls of every thread that shares the classifier.
+                output = first_tensor(result) if threading.get_ident() == owner else None
+                if output is not None:
+                    outputs[candidate.name] = output.clone() if candidate.needs_copy else output
+
+            return hook
+
+        try:
+            for candidate in self._chosen:
+                layer = self.classifier.get_submodule(candidate.name)
+                handles.append(layer.register_forward_hook(listener(candidate)))
+            yield outputs
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _check(self, images: Tensor) -> None:
+        channels = self.preprocessing.channels
+        if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] != channels:
+            came = f"shape {tuple(images.shape)}" if isinstance(images, Tensor) else type(images)
+            raise InputError(
+                f"expected images of shape (B, {channels}, H, W), normalised as the classifier "
+                f"takes them, got {came}; a single image needs a batch axis: images[None]"
+            )
+        if not images.is_floating_point():
+            raise InputError(
+                f"expected images of a floating type, got {images.dtype}; `preprocessing` turns "
+                "8-bit photos into the classifier's input"
+            )
+
+    def _refusal(self, error: Exception, images: Tensor) -> InputError | None:
+        """Say what is wrong with images that the classifier refuses; None where it is not they."""
+        weight = next(self.classifier.parameters(), images)
+        if weight.device != images.device:
+            return InputError(
+                f"expected images on {weight.device}, where the classifier is, got {images.device}; "
+                "move one with .to(...)"
+            )
+        size = (images.shape[2], images.shape[3])
+        if size == self.probe.image_size:
+            return None
+        expected = " x ".join(str(side) for side in self.probe.image_size)
+        return InputError(
+            f"the classifier refuses images of {size[0]} x {size[1]} pixels (it is known to take "
+            f"{expected}): {str(error).strip().splitlines()[0] if str(error).strip() else error!r}"
+        )

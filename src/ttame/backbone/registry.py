@@ -1,0 +1,164 @@
+"""One door to every classifier: ``load_backbone``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ttame.backbone.contract import Backbone
+from ttame.backbone.module import ModuleBackbone
+from ttame.backbone.source import SOURCES, Request
+from ttame.errors import BackboneError, InputError, TtameError, unknown_name
+from ttame.images.preprocessing import Preprocessing
+
+# Importing these registers their prefixes.
+_LIBRARIES = ("ttame.backbone.embedded", "ttame.backbone.timm", "ttame.backbone.torchvision")
+
+# Input sizes to try for a bare module, commonest first.
+_SIDES = (224, 32, 28, 64, 96, 128, 160, 192, 256, 299, 384, 448, 512, 518)
+
+
+def load_backbone(
+    source_or_module: str | nn.Module,
+    weights: str | Path | None = None,
+    pretrained: bool = True,
+    layers: str | Sequence[str] | None = None,
+    preprocessing: Preprocessing | None = None,
+    class_names: Sequence[str] | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    **model_args: Any,
+) -> Backbone:
+    """Load any image classifier and freeze it.
+
+    Args:
+        source_or_module: ``"timm/<name>"``, ``"torchvision/<name>"``,
+            ``"ttame/efficientnet-lite0"``, any nn.Module that gives logits, or a backbone.
+        weights: Local weight file (safetensors or a torch state dict) instead of a download.
+        pretrained: Whether to take the library's published weights where no file is given.
+        layers: Layers to read, shallow to deep, as names or one string ``"a,b,c"``; None chooses.
+        preprocessing: The way from a photo to the input; None takes the model's own.
+        class_names: K names; None takes the model's own where it has any.
+        image_size: Input size in pixels, one side or (height, width); None takes the model's own.
+        **model_args: Passed on to the library's constructor.
+
+    Returns:
+        The frozen classifier.
+
+    Raises:
+        InputError: A name is unknown, or arguments contradict each other.
+        BackboneError: The classifier cannot be loaded or has no usable feature maps.
+        StorageError: The weight file cannot be read.
+
+    Example:
+        >>> backbone = load_backbone("timm/resnet10t", pretrained=False, image_size=64)
+        >>> backbone.layers, backbone.feature_shapes[-1]
+        (('layer2', 'layer3', 'layer4'), (512, 2, 2))
+    """
+    names = _layer_names(layers)
+    size = _pair(image_size)
+    if isinstance(source_or_module, Backbone):
+        given = (weights, preprocessing, class_names, size, model_args or None)
+        if any(value is not None for value in given):
+            raise InputError("a backbone is loaded already; of the arguments only layers= applies")
+        return source_or_module if names is None else source_or_module.with_layers(names)
+    if isinstance(source_or_module, nn.Module):
+        if weights is not None or model_args:
+            raise InputError("a module brings its own weights; load them before passing it")
+        return _from_module(source_or_module, names, preprocessing, class_names, size)
+    if not isinstance(source_or_module, str):
+        raise InputError(
+            f"expected a source such as 'timm/resnet50' or an nn.Module, got {source_or_module!r}"
+        )
+    path = None if weights is None else Path(weights)
+    for library in _LIBRARIES:
+        import_module(library)
+    prefix, slash, name = source_or_module.partition("/")
+    if prefix not in SOURCES or not slash:
+        near = [f"{p}/{n}" for p, source in SOURCES.items() for n in source.names()]
+        raise unknown_name("classifier", source_or_module, near, f"(sources: {', '.join(SOURCES)})")
+    request = Request(name, path, pretrained, size, model_args)
+    loaded = SOURCES[prefix].load(request)
+    return ModuleBackbone(
+        loaded.model,
+        preprocessing or loaded.preprocessing,
+        names,
+        loaded.class_names if class_names is None else class_names,
+        source=source_or_module,
+        name=name,
+        weights_file=None if path is None else str(path),
+        recipe={
+            "source": source_or_module,
+            "pretrained": pretrained,
+            "image_size": None if size is None else list(size),
+            "model_args": _plain(model_args),
+        },
+    )
+
+
+def _layer_names(layers: str | Sequence[str] | None) -> tuple[str, ...] | None:
+    if isinstance(layers, str):
+        return tuple(name.strip() for name in layers.split(",") if name.strip())
+    return None if layers is None else tuple(layers)
+
+
+def _pair(size: int | Sequence[int] | None) -> tuple[int, int] | None:
+    if size is None:
+        return None
+    sides = (size, size) if isinstance(size, int) else tuple(size)
+    if len(sides) != 2 or min(sides) < 1:
+        raise InputError(f"expected image_size as one side or (height, width), got {size!r}")
+    return int(sides[0]), int(sides[1])
+
+
+def _plain(model_args: dict[str, Any]) -> dict[str, Any]:
+    """Arguments as JSON gives them back; others are left out and must be passed again."""
+    plain = {}
+    for name, value in model_args.items():
+        try:
+            plain[name] = json.loads(json.dumps(value))
+        except (TypeError, ValueError):
+            continue
+    return plain
+
+
+def _from_module(
+    model: nn.Module,
+    layers: Sequence[str] | None,
+    preprocessing: Preprocessing | None,
+    class_names: Sequence[str] | None,
+    size: tuple[int, int] | None,
+) -> Backbone:
+    if preprocessing is not None:
+        return ModuleBackbone(model, preprocessing, layers, class_names)
+    from ttame.backbone.timm import is_timm, timm_preprocessing
+
+    if is_timm(model):
+        return ModuleBackbone(model, timm_preprocessing(model, size), layers, class_names)
+    failures = []
+    for candidate in [size] if size else [(side, side) for side in _SIDES]:
+        guess = _guessed_preprocessing(model, candidate)
+        try:
+            return ModuleBackbone(model, guess, layers, class_names)
+        except TtameError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a foreign forward may raise anything
+            failures.append(f"{candidate[0]} x {candidate[1]}: {error!r}")
+    raise BackboneError(
+        f"{type(model).__name__} takes none of the input sizes that were tried ({failures[0]}); "
+        "pass preprocessing=Preprocessing(crop=(height, width), mean=..., std=...)"
+    )
+
+
+def _guessed_preprocessing(model: nn.Module, crop: tuple[int, int]) -> Preprocessing:
+    """ImageNet's preprocessing, with as many channels as the first convolution reads."""
+    resize = round(max(crop) * 256 / 224)
+    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
+    if first is None or first.in_channels == 3:
+        return Preprocessing(crop=crop, resize=resize)
+    half = (0.5,) * first.in_channels
+    return Preprocessing(crop=crop, resize=resize, mean=half, std=half)

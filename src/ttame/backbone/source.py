@@ -1,0 +1,71 @@
+"""The registry of model libraries, each under the prefix of its sources."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ttame.images.preprocessing import Preprocessing
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to load from a library.
+
+    Attributes:
+        name: The library's own name of the model.
+        weights: Local weight file, or None.
+        pretrained: Whether to take the library's published weights where no file is given.
+        image_size: Height and width of the input, or None for the model's own.
+        model_args: Further arguments of the library's constructor.
+    """
+
+    name: str
+    weights: Path | None = None
+    pretrained: bool = True
+    image_size: tuple[int, int] | None = None
+    model_args: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A classifier from a library, with its preprocessing and K class names or None."""
+
+    model: nn.Module
+    preprocessing: Preprocessing
+    class_names: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A library: how to load from it and which names it has."""
+
+    load: Callable[[Request], Loaded]
+    names: Callable[[], Sequence[str]]
+
+
+SOURCES: dict[str, Source] = {}
+
+
+def register_source(
+    prefix: str, names: Callable[[], Sequence[str]]
+) -> Callable[[Callable[[Request], Loaded]], Callable[[Request], Loaded]]:
+    """Register a loader for sources ``prefix/name``.
+
+    Args:
+        prefix: What stands before the slash.
+        names: Gives all valid names; called only to help after a typo.
+
+    Returns:
+        A decorator for the loader.
+    """
+
+    def register(load: Callable[[Request], Loaded]) -> Callable[[Request], Loaded]:
+        SOURCES[prefix] = Source(load, names)
+        return load
+
+    return register

@@ -1,0 +1,145 @@
+"""Safe reading of local weight files: safetensors or plain tensors, never code."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from ttame.errors import BackboneError, StorageError
+
+_WRAPPERS = ("state_dict", "model", "model_state_dict")
+_PREFIXES = ("module.", "_orig_mod.")
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """Tensors of a weight file by name, and the file's own notes.
+
+    Attributes:
+        path: Where it was read.
+        state: Tensors by parameter name.
+        metadata: The safetensors header's notes; empty for other files.
+    """
+
+    path: Path
+    state: dict[str, Tensor]
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+def read_weights(path: str | Path) -> WeightFile:
+    """Read a safetensors file or a torch state dict without running any code from it.
+
+    Args:
+        path: The file. Of a torch checkpoint, the entry ``state_dict``, ``model`` or
+            ``model_state_dict`` is taken where there is one; leading ``module.`` is removed.
+
+    Raises:
+        StorageError: The file is missing, damaged, holds no tensors, or holds more than tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise StorageError(f"expected a weight file at {path}, found none")
+    if path.suffix == ".safetensors":
+        state, metadata = _read_safetensors(path)
+    else:
+        state, metadata = _read_torch(path), {}
+    if not state:
+        raise StorageError(f"expected named tensors in {path}, found none")
+    return WeightFile(path, _unprefixed(state), metadata)
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise StorageError(f"{path} is no readable safetensors file: {error}") from error
+
+
+def _read_torch(path: Path) -> dict[str, Tensor]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise StorageError(
+            f"{path} holds more than tensors, and loading it could run code; save "
+            "`model.state_dict()` as safetensors and pass that file"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise StorageError(f"{path} is no readable torch file: {error}") from error
+    for wrapper in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not isinstance(content, Mapping):
+        raise StorageError(f"expected a state dict in {path}, got {type(content).__name__}")
+    return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+
+
+def _unprefixed(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    for prefix in _PREFIXES:
+        if all(name.startswith(prefix) for name in state):
+            state = {name[len(prefix) :]: value for name, value in state.items()}
+    return state
+
+
+def load_state(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
+    """Copy a state dict into a model whose names and shapes it must match exactly.
+
+    Values are converted to the model's own types, so float16 files give float32 weights.
+
+    Args:
+        model: Receives the weights.
+        state: Tensors by name.
+        origin: Where they come from, for the message.
+
+    Raises:
+        BackboneError: Names are missing or left over, or shapes differ; some are named.
+    """
+    own = model.state_dict()
+    shapes = [
+        f"{name} is {tuple(state[name].shape)} instead of {tuple(value.shape)}"
+        for name, value in own.items()
+        if name in state and state[name].shape != value.shape
+    ]
+    faults = [
+        _some("missing", [name for name in own if name not in state]),
+        _some("not known", [name for name in state if name not in own]),
+        _some("of another shape", shapes),
+    ]
+    if any(faults):
+        raise BackboneError(
+            f"the weights of {origin} do not fit {type(model).__name__}: "
+            + "; ".join(fault for fault in faults if fault)
+        )
+    model.load_state_dict(dict(state))
+
+
+def _some(what: str, names: list[str], most: int = 3) -> str:
+    if not names:
+        return ""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{what}: {', '.join(names[:most])}{more}"
+
+
+@contextmanager
+def downloading(source: str) -> Iterator[None]:
+    """Turn whatever goes wrong while fetching pretrained weights into one clear error.
+
+    Raises:
+        BackboneError: The weights cannot be fetched.
+    """
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - hubs raise errors of many libraries
+        words: Any = str(error).strip().splitlines() or [type(error).__name__]
+        raise BackboneError(
+            f"cannot fetch the pretrained weights of {source}: {words[0]}; pass weights=FILE to use "
+            "a local file, or pretrained=False for random weights"
+        ) from error
