@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,8 @@ if TYPE_CHECKING:
     Values = Tensor | NDArray[Any]
     Font = ImageFont.FreeTypeFont
 
-COLOUR_MAP = "turbo"
+# Lightness rises evenly with the mask, also for colour-blind eyes and on grey prints.
+COLOUR_MAP = "inferno"
 _SIDE = 448  # shortest side of the photo in a finished picture: crisp on a slide
 _PAPER, _INK, _FAINT = (255, 255, 255), (26, 28, 32), (110, 114, 122)
 
@@ -144,12 +144,14 @@ def contact_sheet(
     size = (gap + columns * (side + gap), gap + len(rows) * (head + side + gap))
     sheet = Image.new("RGB", size, _PAPER)
     draw = ImageDraw.Draw(sheet)
-    for r, (row, line) in enumerate(zip_longest(rows, titles, fillvalue=())):
+    for r, row in enumerate(rows):
         y = gap + r * (head + side + gap)
-        for c, (image, title) in enumerate(zip_longest(row, line, fillvalue="")):
+        line = titles[r] if r < len(titles) else ()
+        for c, image in enumerate(row):
             x = gap + c * (side + gap)
-            fitted = _fit_inside(image, side)  # type: ignore[arg-type]
-            draw.text((x, y), _fitted(str(title), font, side), fill=_INK, font=font)
+            if c < len(line):
+                draw.text((x, y), _fitted(line[c], font, side), fill=_INK, font=font)
+            fitted = _fit_inside(image, side)
             offset = ((side - fitted.width) // 2, (side - fitted.height) // 2)
             sheet.paste(fitted, (x + offset[0], y + head + offset[1]))
     return sheet
