@@ -195,7 +195,9 @@ def _load_backbone(
         raise StorageError(
             f"the classifier's weight file {weights} is not there; say where it is with weights="
         )
-    return load_backbone(weights=weights, **described["recipe"], **shared)
+    recipe = dict(described["recipe"])
+    model_args = recipe.pop("model_args")
+    return load_backbone(recipe.pop("source"), weights=weights, **recipe, **model_args, **shared)
 
 
 def _check_fingerprint(described: Mapping[str, Any], backbone: Backbone, force: bool) -> None:

@@ -1,1 +1,1 @@
-
+"""Training: settings, data, the step, guards and `ttame.train`."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import lightning.pytorch as pl
 
 from ttame.errors import TrainingError
+from ttame.images.augmentation import RandomView
 from ttame.images.dataset import Batch, PhotoDataset, loader
 from ttame.images.listing import data_digest, list_photos, sample, split
 
@@ -49,7 +50,7 @@ class PhotoData(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled, randomly cropped and flipped."""
-        dataset = PhotoDataset(self.train_photos, self.preprocessing, augment=True)
+        dataset = PhotoDataset(self.train_photos, self.preprocessing, RandomView(self.preprocessing))
         return self._loader(dataset, shuffle=True)
 
     def val_dataloader(self) -> DataLoader[Batch]:

@@ -111,7 +111,7 @@ class ExplainerTraining(pl.LightningModule):
         drops = []
         cuts = cut_to_shares(full, VALIDATION_SHARES)
         for index, share in enumerate(VALIDATION_SHARES):
-            masked = self._apply(images, cuts[:, index : index + 1], "black")
+            masked = self._blend(images, cuts[:, index : index + 1], "black")
             o = self._frozen[0].logits(masked).float().softmax(dim=1).gather(1, classes)[:, 0]
             drops.append(average_drop(p, o).mean())
             scores[f"val/ad_{round(100 * share)}"] = drops[-1]
@@ -153,9 +153,9 @@ class ExplainerTraining(pl.LightningModule):
         if float(shares.min()) < 1:
             drawn = shares[torch.randint(len(shares), (len(images),), device=images.device)]
             full = masking.keep_share(full, drawn, SOFTNESS)
-        return self._apply(images, full, self.config.fill)
+        return self._blend(images, full, self.config.fill)
 
-    def _apply(self, images: Tensor, full: Tensor, fill: str) -> Tensor:
+    def _blend(self, images: Tensor, full: Tensor, fill: str) -> Tensor:
         colour = masking.make_fill(fill, images, self._frozen[0].preprocessing)
         masked = masking.apply_mask(images, full, colour)
         return masked.contiguous(memory_format=torch.channels_last)
