@@ -15,7 +15,7 @@ from ttame.images.listfiles import READERS
 # fmt: off
 EXTENSIONS = frozenset({
     ".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".ppm", ".pgm",
-    ".pnm", ".jp2", ".avif",
+    ".pnm", ".avif", ".heic", ".heif",
 })
 # fmt: on
 """File name endings, in lower case, by which a folder's photos are known."""

@@ -21,8 +21,9 @@ _RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
     "lanczos": Image.Resampling.LANCZOS,
 }
-# Photos longer than this are never resized as a whole: 1 x 5000 would become 256 x 1,280,000.
-_LONG = 16
+# Photos longer than this are cut and resized in one step, which rounds a little differently:
+# as a whole, 1 x 5000 pixels would become 256 x 1,280,000.
+_LONG = 64
 
 
 def _offset(room: int, place: float | None) -> int:
@@ -131,7 +132,7 @@ class Preprocessing:
     def _window(
         self, photo: Image.Image, size: tuple[int, int], window: tuple[int, int, int, int]
     ) -> Image.Image:
-        """Cut ``window`` out of the photo resized to ``size``, without the pixels around it."""
+        """Cut ``window`` out of the photo resized to ``size`` without making the rest of it."""
         left, top = max(window[0], 0), max(window[1], 0)
         right, bottom = min(window[2], size[0]), min(window[3], size[1])
         across, down = photo.width / size[0], photo.height / size[1]

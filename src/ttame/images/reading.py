@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import stat
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
@@ -18,8 +19,9 @@ MAX_PIXELS = 178_956_970
 
 PhotoLike: TypeAlias = "str | Path | bytes | Image.Image | np.ndarray[Any, Any] | Tensor"
 
-# Only formats that decode pixels: Pillow's others start programs (EPS) or match any bytes (TGA).
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "MPO", "JPEG2000", "AVIF", "HEIF")
+# Pillow's other formats start programs (EPS), match any bytes (TGA) or fill what is missing of a
+# truncated file with grey (JPEG 2000).
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "MPO", "AVIF", "HEIF")
 
 
 def read_image(
@@ -32,8 +34,8 @@ def read_image(
     Args:
         source: Path of the file, or the file's content.
         max_pixels: Width times height above which the photo is refused before it is decoded.
-        enough: Short side in pixels that suffices. JPEGs at least twice as large are then decoded
-            at 1/2, 1/4 or 1/8 (faster, pixels differ a little); None decodes every pixel.
+        enough: Short side in pixels that suffices. A large JPEG is then decoded at 1/2, 1/4 or
+            1/8, but to no less than twice this (faster; pixels differ a little). None: in full.
 
     Returns:
         A picture of mode RGB.
@@ -112,32 +114,34 @@ def _stream(source: str | Path | bytes, name: str) -> IO[bytes]:
         return io.BytesIO(source)
     path = Path(source).expanduser()
     try:
-        if path.is_dir():
-            raise ImageError(f"photo {name} is a folder; name a file in it")
-        if path.exists() and not path.is_file():
-            raise ImageError(f"photo {name} is not a regular file; name an image file")
-        stream = path.open("rb")
+        status = path.stat()  # asked before opening, as opening a pipe would wait for its writer
+        stream = path.open("rb") if stat.S_ISREG(status.st_mode) and status.st_size else None
     except FileNotFoundError:
         raise ImageError(f"photo {name} does not exist; check the path") from None
     except PermissionError:
         raise ImageError(f"photo {name} may not be read; check its permissions") from None
-    except (OSError, ValueError) as error:  # names too long, broken links, zero bytes in names
+    except (OSError, ValueError) as error:  # names too long, circular links, zero bytes in names
         raise ImageError(
             f"photo {name} cannot be opened ({_line(error)}); check the path"
         ) from None
-    if path.stat().st_size == 0:
-        stream.close()
-        raise ImageError(f"photo {name} is empty (0 bytes); copy or download it again")
-    return stream
+    if stream is not None:
+        return stream
+    if stat.S_ISDIR(status.st_mode):
+        raise ImageError(f"photo {name} is a folder; name a file in it")
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError(f"photo {name} is not a regular file; name an image file")
+    raise ImageError(f"photo {name} is empty (0 bytes); copy or download it again")
 
 
 def _opened(stream: IO[bytes], name: str) -> Image.Image:
-    Image.init()  # registers all formats of this Pillow, some of which an older one lacks
+    Image.init()  # registers what this Pillow can read; AVIF and HEIF are not everywhere
+    formats = [form for form in _FORMATS if form in Image.OPEN]
     try:
-        return Image.open(stream, formats=[form for form in _FORMATS if form in Image.OPEN])
+        return Image.open(stream, formats=formats)
     except UnidentifiedImageError:
         raise ImageError(
-            f"photo {name} is not an image in a known format; expected one of {', '.join(_FORMATS)}"
+            f"photo {name} is truncated or not an image in a known format ({', '.join(formats)}); "
+            "copy it again or save it as JPEG or PNG"
         ) from None
     except Image.DecompressionBombError as error:
         raise ImageError(
