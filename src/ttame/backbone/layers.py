@@ -60,7 +60,7 @@ def default_layers(candidates: Sequence[Candidate], most: int = 3) -> tuple[str,
     Returns:
         Names of one to ``most`` layers.
     """
-    path = _never_finer(candidates)
+    path = _main_path(candidates)
     grids = sorted({c.grid for c in path}, key=math.prod)
     if len(grids) == 1:
         return _late_blocks(path)
@@ -68,16 +68,29 @@ def default_layers(candidates: Sequence[Candidate], most: int = 3) -> tuple[str,
     return tuple(c.name for c in path if c in chosen)
 
 
-def _never_finer(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Drop maps finer than one before: attention matrices look like planes but are none."""
-    path: list[Candidate] = []
-    coarsest = math.inf
+def _main_path(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Keep the maps of the way from fine to coarse.
+
+    Two kinds belong to the inside of a block: maps finer than an earlier one of the same or an
+    outer level (attention matrices look like planes), and maps coarser than what a module around
+    them gives (reduced keys and values).
+    """
+    grids = {c.name: math.prod(c.grid) for c in candidates}
+    coarsest: dict[int, int] = {}
+    path = []
     for candidate in candidates:
-        area = math.prod(candidate.grid)
-        if area <= coarsest:
+        area = grids[candidate.name]
+        before = [least for depth, least in coarsest.items() if depth <= candidate.depth]
+        around = [grids[name] for name in _ancestors(candidate.name) if name in grids]
+        if max(around, default=0) <= area <= min(before, default=area):
             path.append(candidate)
-            coarsest = area
+            coarsest[candidate.depth] = min(area, coarsest.get(candidate.depth, area))
     return path
+
+
+def _ancestors(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[:length]) for length in range(1, len(parts))]
 
 
 def _outermost_last(candidates: Sequence[Candidate]) -> Candidate:

@@ -104,9 +104,8 @@ def token_layout(
     rows = int(math.sqrt(tokens * image[0] / image[1]) + 1e-6)
     columns = int(rows * image[1] / image[0] + 1e-6)
     rest = tokens - rows * columns
-    if min(rows, columns) < 2 or rest > _MOST_PREFIX_TOKENS:
-        return None
-    return Layout("tokens", rest)
+    # Undeclared prefix tokens are believed only where they are fewer than a row of patches.
+    return Layout("tokens", rest) if 0 <= rest < rows and min(rows, columns) > 1 else None
 
 
 def _channels_first(output: Tensor, prefix: int, image: Size) -> Tensor:  # noqa: ARG001
@@ -123,7 +122,8 @@ def _tokens(output: Tensor, prefix: int, image: Size) -> Tensor:
         raise BackboneError(
             f"expected more than {prefix} tokens, got an output of shape {tuple(output.shape)}"
         )
-    return output[:, prefix:].transpose(1, 2).unflatten(2, grid)
+    patches = output[:, prefix:]
+    return patches.transpose(1, 2).reshape(patches.shape[0], patches.shape[2], *grid)
 
 
 _TO_MAP: dict[str, Callable[[Tensor, int, Size], Tensor]] = {

@@ -34,9 +34,10 @@ def final_linear(
     widths: dict[str, int] = {}
     for name, (module, output) in calls.items():
         weight = linear_weight(module)
-        if weight is not None and output is not None and output.numel() == logits.numel():
-            if weight.shape[0] == logits.shape[1]:
-                found[name], widths[name] = output.reshape(logits.shape), weight.shape[1]
+        if weight is None or output is None or weight.shape[0] != logits.shape[1]:
+            continue
+        if output.numel() == logits.numel():
+            found[name], widths[name] = output.reshape(logits.shape), weight.shape[1]
     for name, output in reversed(found.items()):
         if torch.equal(output, logits):
             return (name,)

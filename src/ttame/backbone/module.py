@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,6 +10,7 @@ from torch import Tensor, nn
 
 from ttame.backbone.contract import Backbone, BackboneIdentity, BackboneOutput, LayerInfo
 from ttame.backbone.fingerprint import fingerprint
+from ttame.backbone.hooks import listening
 from ttame.backbone.layers import Candidate, default_layers
 from ttame.backbone.layout import to_map
 from ttame.backbone.linear import linear_weight
@@ -76,7 +75,8 @@ class ModuleBackbone(Backbone):
         self.num_classes = self.probe.num_classes
         if class_names is not None and len(class_names) != self.num_classes:
             raise InputError(
-                f"expected {self.num_classes} class names, one for each logit, got {len(class_names)}"
+                f"expected {self.num_classes} class names, one for each logit, "
+                f"got {len(class_names)}"
             )
         self.class_names = None if class_names is None else tuple(class_names)
         self.identity = BackboneIdentity(source, name or type(model).__name__, fingerprint(model))
@@ -88,9 +88,10 @@ class ModuleBackbone(Backbone):
     def _read(self, layers: Sequence[str] | None) -> None:
         """Choose the layers whose feature maps are returned."""
         if not self.probe.candidates:
+            height, width = self.preprocessing.crop
             raise BackboneError(
-                f"{type(self.classifier).__name__} has no layer with a feature map larger than 1 x 1 "
-                f"for images of {self.preprocessing.crop[0]} x {self.preprocessing.crop[1]} pixels"
+                f"{type(self.classifier).__name__} has no layer with a feature map larger than "
+                f"1 x 1 for images of {height} x {width} pixels"
             )
         if layers is None:
             layers = default_layers(self.probe.candidates)
@@ -124,7 +125,8 @@ class ModuleBackbone(Backbone):
         Raises:
             InputError: The images have a wrong shape, or the classifier refuses their size.
         """
-        with self._listening() as outputs:
+        wanted = {candidate.name: candidate.needs_copy for candidate in self._chosen}
+        with listening(self.classifier, wanted) as outputs:
             logits = self.logits(images)
         size = (images.shape[2], images.shape[3])
         features = []
@@ -154,6 +156,28 @@ class ModuleBackbone(Backbone):
         """List every layer that can serve as a feature map, in the order of execution."""
         return [LayerInfo(candidate.name, candidate.shape) for candidate in self.probe.candidates]
 
+    def to_map(self, layer: str, output: Any, image: tuple[int, int]) -> Tensor:
+        """Bring what a candidate layer returned, or the gradient to it, to (B, C, H, W).
+
+        Args:
+            layer: Name of one of :meth:`candidate_layers`.
+            output: What a forward hook on that layer sees, or a gradient of the same shape.
+            image: Height and width of the images of that call.
+
+        Raises:
+            UnknownNameError: The layer is not one of the candidates.
+            BackboneError: The output holds no feature map.
+        """
+        known = {candidate.name: candidate for candidate in self.probe.candidates}
+        if layer not in known:
+            raise unknown_name("layer", layer, known)
+        tensor = first_tensor(output)
+        if tensor is None:
+            raise BackboneError(
+                f"expected a tensor from layer {layer!r}, got {type(output).__name__}"
+            )
+        return to_map(tensor, known[layer].layout, image)
+
     def with_layers(self, layers: Sequence[str]) -> ModuleBackbone:
         """Return a backbone over the same classifier that reads other layers."""
         other = type(self).__new__(type(self))
@@ -177,31 +201,6 @@ class ModuleBackbone(Backbone):
         """The user's classifier itself."""
         return self.classifier
 
-    @contextmanager
-    def _listening(self) -> Iterator[dict[str, Tensor]]:
-        """Collect the chosen layers' outputs of calls made by this thread."""
-        outputs: dict[str, Tensor] = {}
-        owner = threading.get_ident()
-        handles = []
-
-        def listener(candidate: Candidate) -> Any:
-            def hook(_module: nn.Module, _inputs: Any, result: Any) -> None:
-                # Hooks see the calls of every thread that shares the classifier.
-                output = first_tensor(result) if threading.get_ident() == owner else None
-                if output is not None:
-                    outputs[candidate.name] = output.clone() if candidate.needs_copy else output
-
-            return hook
-
-        try:
-            for candidate in self._chosen:
-                layer = self.classifier.get_submodule(candidate.name)
-                handles.append(layer.register_forward_hook(listener(candidate)))
-            yield outputs
-        finally:
-            for handle in handles:
-                handle.remove()
-
     def _check(self, images: Tensor) -> None:
         channels = self.preprocessing.channels
         if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] != channels:
@@ -221,8 +220,8 @@ class ModuleBackbone(Backbone):
         weight = next(self.classifier.parameters(), images)
         if weight.device != images.device:
             return InputError(
-                f"expected images on {weight.device}, where the classifier is, got {images.device}; "
-                "move one with .to(...)"
+                f"expected images on {weight.device}, where the classifier is, "
+                f"got {images.device}; move one with .to(...)"
             )
         size = (images.shape[2], images.shape[3])
         if size == self.probe.image_size:

@@ -74,8 +74,8 @@ def probe(model: nn.Module, images: Tensor) -> Probe:
     """
     if isinstance(model, torch.jit.ScriptModule):
         raise BackboneError(
-            "expected an ordinary nn.Module, got a TorchScript module, whose inner layers cannot be "
-            "read; pass the module it was made from"
+            "expected an ordinary nn.Module, got a TorchScript module, whose inner layers cannot "
+            "be read; pass the module it was made from"
         )
     batch, image = images.shape[0], (images.shape[2], images.shape[3])
     with _evaluating(model), _own_random_state(images.device), _recording(model) as records:

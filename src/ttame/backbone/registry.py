@@ -117,13 +117,17 @@ def _pair(size: int | Sequence[int] | None) -> tuple[int, int] | None:
 
 def _plain(model_args: dict[str, Any]) -> dict[str, Any]:
     """Arguments as JSON gives them back; others are left out and must be passed again."""
-    plain = {}
-    for name, value in model_args.items():
-        try:
-            plain[name] = json.loads(json.dumps(value))
-        except (TypeError, ValueError):
-            continue
-    return plain
+    return {
+        name: json.loads(json.dumps(value)) for name, value in model_args.items() if _json(value)
+    }
+
+
+def _json(value: object) -> bool:
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _from_module(
@@ -146,7 +150,7 @@ def _from_module(
             return ModuleBackbone(model, guess, layers, class_names)
         except TtameError:
             raise
-        except Exception as error:  # noqa: BLE001 - a foreign forward may raise anything
+        except Exception as error:  # a foreign forward may raise anything
             failures.append(f"{candidate[0]} x {candidate[1]}: {error!r}")
     raise BackboneError(
         f"{type(model).__name__} takes none of the input sizes that were tried ({failures[0]}); "

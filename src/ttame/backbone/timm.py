@@ -12,7 +12,7 @@ from torch import nn
 
 from ttame.backbone.source import Loaded, Request, register_source
 from ttame.backbone.weights import WeightFile, downloading, load_state, read_weights
-from ttame.errors import InputError, StorageError, unknown_name
+from ttame.errors import BackboneError, InputError, StorageError, unknown_name
 from ttame.images.preprocessing import Preprocessing
 
 
@@ -44,6 +44,11 @@ def load_timm(request: Request) -> Loaded:
             model = timm.create_model(request.name, pretrained=True, **arguments)
     else:
         model = _create(request.name, arguments)
+    if getattr(model, "num_classes", None) == 0:
+        raise BackboneError(
+            f"timm/{request.name} has no classifier on top; pass weights=FILE of a classifier made "
+            "from it, or num_classes=K with pretrained=False"
+        )
     if file is not None:
         load_state(model, file.state, str(file.path))
     preprocessing = timm_preprocessing(model, size, {} if file is None else file.metadata)
@@ -52,9 +57,10 @@ def load_timm(request: Request) -> Loaded:
 
 def _create(name: str, arguments: dict[str, Any]) -> nn.Module:
     try:
-        return timm.create_model(name, pretrained=False, **arguments)
+        model: nn.Module = timm.create_model(name, pretrained=False, **arguments)
     except TypeError as error:
         raise InputError(f"timm/{name} does not take these arguments: {error}") from error
+    return model
 
 
 def _published_config(name: str) -> dict[str, Any]:

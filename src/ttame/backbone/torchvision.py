@@ -6,8 +6,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from torchvision import models
-from torchvision.models import get_model, get_model_weights, list_models
+from torchvision import models  # type: ignore[import-untyped]
+from torchvision.models import (  # type: ignore[import-untyped]
+    get_model,
+    get_model_weights,
+    list_models,
+)
 
 from ttame.backbone.source import Loaded, Request, register_source
 from ttame.backbone.weights import WeightFile, downloading, load_state, read_weights
@@ -32,7 +36,7 @@ def load_torchvision(request: Request) -> Loaded:
     name = request.name
     if name not in torchvision_names():
         raise unknown_name("torchvision model", name, torchvision_names())
-    published = get_model_weights(name).DEFAULT  # type: ignore[attr-defined]
+    published = get_model_weights(name).DEFAULT
     arguments: dict[str, Any] = dict(request.model_args)
     if request.image_size is not None and _fixed_size(name):
         arguments.setdefault("image_size", request.image_size[0])

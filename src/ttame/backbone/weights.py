@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -137,9 +136,9 @@ def downloading(source: str) -> Iterator[None]:
     """
     try:
         yield
-    except Exception as error:  # noqa: BLE001 - hubs raise errors of many libraries
-        words: Any = str(error).strip().splitlines() or [type(error).__name__]
+    except Exception as error:  # hubs raise errors of many libraries
+        words = str(error).strip().splitlines() or [type(error).__name__]
         raise BackboneError(
-            f"cannot fetch the pretrained weights of {source}: {words[0]}; pass weights=FILE to use "
-            "a local file, or pretrained=False for random weights"
+            f"cannot fetch the pretrained weights of {source}: {words[0]}; pass weights=FILE to "
+            "use a local file, or pretrained=False for random weights"
         ) from error
