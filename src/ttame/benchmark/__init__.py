@@ -1,1 +1,1 @@
-
+"""Methods x metrics x images."""

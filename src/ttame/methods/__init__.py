@@ -1,1 +1,1 @@
-
+"""Explanation methods to compare with, behind one signature."""

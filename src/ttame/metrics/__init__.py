@@ -1,1 +1,1 @@
-
+"""Metrics of explanations: pure functions first, running means second."""

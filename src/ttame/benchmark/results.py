@@ -1,0 +1,159 @@
+"""What an evaluation returns: every image's scores, their means, and the files they go to."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ttame.benchmark.statistics import bootstrap_interval, bootstrap_intervals
+from ttame.errors import unknown_name
+from ttame.files import write_atomically
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+# Columns of the per-image table that are no metrics.
+_KEYS = ("file", "class_index", "class_name", "probability", "method", "nan_map")
+
+
+class Mean(NamedTuple):
+    """A mean over ``n`` images with the ends of its bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of several methods on the same photos.
+
+    Attributes:
+        per_image: One row per method and photo: ``file``, ``class_index``, ``class_name``,
+            ``probability`` (of that class on the full photo, in [0, 1]), ``method``, one column per
+            metric (``ad_100``, ``ic_100``, ..., ``ag_15_matched`` in percent, ``mask_area`` in
+            [0, 1]) and ``nan_map`` (the map held NaN and counted as zeros).
+        methods: Title, paper and details of each method by name, the explainer first.
+        broken: Files that could not be read, and why.
+        seed: Seed of ties, drawn photos and bootstrap.
+        conventions: Under which conventions the numbers were taken.
+        provenance: Classifier, data digest and versions.
+    """
+
+    per_image: pd.DataFrame
+    methods: Mapping[str, Mapping[str, Any]]
+    broken: tuple[tuple[str, str], ...] = ()
+    seed: int = 0
+    conventions: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def metrics(self) -> list[str]:
+        """Names of the metric columns, in order."""
+        return [column for column in self.per_image.columns if column not in _KEYS]
+
+    def values(self, method: str) -> pd.DataFrame:
+        """Return one method's metric columns, a row per photo.
+
+        Raises:
+            UnknownNameError: The method was not evaluated.
+        """
+        if method not in self.methods:
+            raise unknown_name("method", method, self.methods)
+        rows = (self.per_image["method"] == method).to_numpy()
+        values: pd.DataFrame = self.per_image.loc[rows, self.metrics]
+        return values
+
+    def means(self, level: float = 0.95, resamples: int = 2000) -> dict[str, dict[str, Mean]]:
+        """Return mean and bootstrap interval by method and metric.
+
+        Images whose value is NaN (the classifier itself gave NaN) are left out, and ``n`` tells.
+        """
+        return {
+            method: self._method_means(self.values(method), level, resamples)
+            for method in self.methods
+        }
+
+    def summary(self, level: float = 0.95, resamples: int = 2000) -> pd.DataFrame:
+        """Return :meth:`means` as a table.
+
+        Returns:
+            Columns ``mean``, ``low``, ``high``, ``n``; rows indexed by ``method`` and ``metric``.
+        """
+        rows = [
+            (method, metric, *mean)
+            for method, metrics in self.means(level, resamples).items()
+            for metric, mean in metrics.items()
+        ]
+        keys = ["method", "metric"]
+        frame: pd.DataFrame = pd.DataFrame(rows, columns=[*keys, *Mean._fields]).set_index(keys)
+        return frame
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of ``results.json``: scores, details, conventions, provenance."""
+        flags = self.per_image["nan_map"].groupby(self.per_image["method"]).sum()
+        return {
+            "format": 1,
+            "methods": {
+                method: {
+                    metric: {name: _finite(value) for name, value in mean._asdict().items()}
+                    for metric, mean in metrics.items()
+                }
+                for method, metrics in self.means().items()
+            },
+            "details": {
+                method: {**details, "nan_maps": int(flags[method])}
+                for method, details in self.methods.items()
+            },
+            "conventions": {
+                **self.conventions,
+                "interval": "95 % percentile bootstrap over images, 2000 resamples",
+            },
+            **self.provenance,
+            "seed": self.seed,
+            "broken": [{"file": file, "reason": reason} for file, reason in self.broken],
+        }
+
+    def save(self, folder: str | Path) -> Path:
+        """Write ``per_image.csv`` and ``results.json``, each completely or not at all.
+
+        Raises:
+            StorageError: The folder cannot be written.
+        """
+        folder = Path(folder)
+        table = self.per_image.to_csv(index=False).encode("utf-8", "surrogateescape")
+        write_atomically(folder / "per_image.csv", lambda file: file.write(table))
+        text = json.dumps(self.to_dict(), indent=2, allow_nan=False).encode()
+        write_atomically(folder / "results.json", lambda file: file.write(text))
+        return folder
+
+    def table(self, scores: Sequence[str] = ("ad", "ic")) -> Table:
+        """Return a table for the terminal; see :func:`ttame.benchmark.table.make_table`."""
+        from ttame.benchmark.table import make_table
+
+        return make_table(self, scores)
+
+    def _method_means(self, values: pd.DataFrame, level: float, resamples: int) -> dict[str, Mean]:
+        array = values.to_numpy(dtype=np.float64)
+        lows, highs = bootstrap_intervals(array, level, resamples, self.seed)
+        means = {}
+        for metric, column, low, high in zip(values, array.T, lows, highs, strict=True):
+            known = column[~np.isnan(column)]
+            interval = float(low), float(high)
+            if len(known) < len(column):
+                interval = bootstrap_interval(known, level, resamples, self.seed)
+            mean = float(known.mean()) if len(known) else math.nan
+            means[str(metric)] = Mean(mean, *interval, len(known))
+        return means
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,87 @@
+"""How sure a mean over images is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ttame.errors import InputError
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+# Resampling counts held in memory at once: 2**22 of 8 bytes are 32 MiB.
+_BLOCK = 2**22
+
+
+def bootstrap_interval(
+    values: ArrayLike, level: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """Return the percentile bootstrap interval of the mean over images.
+
+    Efron, "Bootstrap methods: another look at the jackknife", Annals of Statistics 1979.
+
+    Args:
+        values: (N,) one value per image.
+        level: Coverage, in (0, 1).
+        resamples: How often N images are drawn with replacement.
+        seed: Seed of the draws; the same seed and N draw the same images for every metric.
+
+    Returns:
+        Lower and upper end; both NaN without images, both the value itself with one image.
+
+    Raises:
+        InputError: A value is out of range, or ``values`` is not one-dimensional.
+
+    Example:
+        >>> bootstrap_interval([3.0, 3.0, 3.0])
+        (3.0, 3.0)
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1:
+        raise InputError(f"expected one value per image, got an array of shape {array.shape}")
+    low, high = bootstrap_intervals(array[:, None], level, resamples, seed)
+    return float(low[0]), float(high[0])
+
+
+def bootstrap_intervals(
+    values: ArrayLike, level: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return :func:`bootstrap_interval` of many metrics at once, from the same draws.
+
+    Args:
+        values: (N, M), one row per image and one column per metric.
+        level: Coverage, in (0, 1).
+        resamples: How often N images are drawn with replacement.
+        seed: Seed of the draws.
+
+    Returns:
+        Lower and upper ends, each (M,).
+
+    Raises:
+        InputError: A value is out of range, or ``values`` is not two-dimensional.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 2:
+        raise InputError(f"expected images x metrics, got an array of shape {array.shape}")
+    if not 0 < level < 1:
+        raise InputError(f"expected a coverage level between 0 and 1, got {level}")
+    if resamples < 1:
+        raise InputError(f"expected at least 1 resample, got {resamples}")
+    images, metrics = array.shape
+    if images == 0:
+        return np.full(metrics, np.nan), np.full(metrics, np.nan)
+    generator = np.random.default_rng(seed)
+    centre = array.mean(axis=0)
+    means = []
+    block = max(1, _BLOCK // images)
+    for start in range(0, resamples, block):
+        # How often each image is drawn in N draws with replacement is multinomial.
+        draws = min(block, resamples - start)
+        counts = generator.multinomial(images, np.full(images, 1 / images), size=draws)
+        # Around the mean, so that a constant column has an interval of width exactly 0.
+        means.append(centre + counts @ (array - centre) / images)
+    tail = (1 - level) / 2
+    low, high = np.quantile(np.concatenate(means), [tail, 1 - tail], axis=0)
+    return low, high

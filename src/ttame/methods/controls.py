@@ -1,0 +1,75 @@
+"""Maps that explain nothing: what a score of a real method has to be read against."""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING
+
+import torch
+
+from ttame.methods.registry import register
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ttame.backbone.contract import Backbone
+
+_CELLS = 7
+_SPREAD = 0.25
+
+
+@register(name="random", title="Random", control=True)
+def random_map(backbone: Backbone, images: Tensor, classes: Tensor) -> Tensor:
+    """Draw uniform noise of 7 x 7 cells, as coarse as the maps of usual classifiers.
+
+    The noise is seeded with the photo's 8-bit content and the class: the same photo always gets the
+    same map, whatever its batch, its place in it or the device.
+
+    Returns:
+        (B, n, 7, 7) in [0, 1).
+    """
+    pixels = backbone.preprocessing.denormalise(images.float()).mul(255).round().clamp(0, 255)
+    rows = [
+        torch.stack([_noise(zlib.crc32(content), int(index)) for index in chosen])
+        for content, chosen in zip(
+            (photo.numpy().tobytes() for photo in pixels.byte().cpu().contiguous()),
+            classes.tolist(),
+            strict=True,
+        )
+    ]
+    return torch.stack(rows).to(images.device)
+
+
+@register(name="all_ones", title="All ones", control=True, gives_masks=True)
+def all_ones(backbone: Backbone, images: Tensor, classes: Tensor) -> Tensor:  # noqa: ARG001
+    """Keep the whole image: AD = IC = AG = 0 at a mean mask area of 1.
+
+    Under the quantile rule a constant mask loses nothing at any share; area-matched it becomes
+    noise of single pixels.
+
+    Returns:
+        (B, n, H, W) ones at the image's resolution, a mask that is not stretched again.
+    """
+    # At full size, because resizing a single 1 bilinearly gives 0.99999994.
+    return images.new_ones(()).expand(*classes.shape, *images.shape[-2:])
+
+
+@register(name="centre_gaussian", title="Centre Gaussian", control=True)
+def centre_gaussian(backbone: Backbone, images: Tensor, classes: Tensor) -> Tensor:  # noqa: ARG001
+    """Look at the middle of every image: a Gaussian with sigma a quarter of each side.
+
+    Returns:
+        (B, n, H, W) in (0, 1], at the image's resolution.
+    """
+    rows, columns = (_bell(side, images.device) for side in images.shape[-2:])
+    return torch.outer(rows, columns).expand(*classes.shape, -1, -1)
+
+
+def _bell(side: int, device: torch.device) -> Tensor:
+    places = (torch.arange(side, device=device) + 0.5) / side - 0.5
+    return torch.exp(-(places**2) / (2 * _SPREAD**2))
+
+
+def _noise(content: int, index: int) -> Tensor:
+    generator = torch.Generator().manual_seed(content * 1_000_003 + index)
+    return torch.rand(_CELLS, _CELLS, generator=generator)

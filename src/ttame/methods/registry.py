@@ -1,0 +1,169 @@
+"""Explanation methods by name, all behind one signature.
+
+A method turns images and classes into maps: ``method(backbone, images, classes) -> maps``. To add
+one, put a file with a registered function into this package.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ttame.backbone.contract import Backbone
+from ttame.errors import InputError, unknown_name
+
+MethodFunction = Callable[[Backbone, Tensor, Tensor], Tensor]
+
+NEEDS = ("gradients", "layer", "masks", "explainer")
+
+
+def _no_details(backbone: Backbone) -> Mapping[str, Any]:  # noqa: ARG001
+    return {}
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method with what people and the benchmark must know about it.
+
+    Attributes:
+        name: How it is called on the command line and in results.
+        title: How it is called in tables and plots.
+        function: ``(backbone, images, classes) -> maps``.
+        paper: Where it was published; empty for controls.
+        needs: Some of ``NEEDS``: gradients of the classifier, one of its layers, many masked
+            passes, an explainer.
+        packages: Module names of optional packages it imports.
+        control: It does not explain: it shows what a score is worth.
+        gives_masks: It gives masks in [0, 1], which are not min-max normalised again.
+        details: ``backbone -> values`` for the results, for example the layer that was used.
+    """
+
+    name: str
+    title: str
+    function: MethodFunction
+    paper: str = ""
+    needs: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+    control: bool = False
+    gives_masks: bool = False
+    details: Callable[[Backbone], Mapping[str, Any]] = field(default=_no_details)
+
+    def __call__(self, backbone: Backbone, images: Tensor, classes: Tensor) -> Tensor:
+        """Explain images; gradients are recorded only for methods that need them.
+
+        Args:
+            backbone: The classifier.
+            images: Its normalised input, (B, C, H, W).
+            classes: (B, n) int64 class indices.
+
+        Returns:
+            Maps (B, n, h, w) float32, before normalisation.
+
+        Raises:
+            InputError: The classes do not fit the images, or the maps do not fit the classes.
+        """
+        if classes.ndim != 2 or len(classes) != len(images) or classes.is_floating_point():
+            raise InputError(
+                f"expected class indices of shape ({len(images)}, n) for {len(images)} images, "
+                f"got {classes.dtype} of shape {tuple(classes.shape)}"
+            )
+        if (
+            classes.numel()
+            and not 0 <= int(classes.min()) <= int(classes.max()) < backbone.num_classes
+        ):
+            raise InputError(
+                f"expected class indices from 0 to {backbone.num_classes - 1}, got "
+                f"{int(classes.min())} to {int(classes.max())}"
+            )
+        with torch.inference_mode("gradients" not in self.needs):
+            maps = self.function(backbone, images, classes)
+        if maps.ndim != 4 or maps.shape[:2] != classes.shape:
+            raise InputError(
+                f"expected maps of shape {(*classes.shape, 'h', 'w')} from the method "
+                f"{self.name!r}, got {tuple(maps.shape)}"
+            )
+        return maps.detach().float()
+
+    def check_packages(self) -> None:
+        """Find out whether the optional packages are there, without importing them.
+
+        Raises:
+            InputError: One is not installed.
+        """
+        for package in self.packages:
+            if importlib.util.find_spec(package) is None:
+                raise InputError(
+                    f"the method {self.name!r} needs the package {package}, which is not "
+                    "installed; install it with: pip install 'ttame[benchmark]', or leave the "
+                    "method out"
+                )
+
+
+_METHODS: dict[str, Method] = {}
+
+
+def register(
+    *, name: str, title: str, needs: tuple[str, ...] = (), **values: Any
+) -> Callable[[MethodFunction], MethodFunction]:
+    """Register the decorated function as a method.
+
+    Args:
+        name: Name of the method, not yet taken.
+        title: Title in tables.
+        needs: Some of ``NEEDS``.
+        **values: Other attributes of :class:`Method`.
+
+    Raises:
+        InputError: The name is taken.
+        UnknownNameError: A need is unknown.
+    """
+    for need in needs:
+        if need not in NEEDS:
+            raise unknown_name("need", need, NEEDS)
+
+    def add(function: MethodFunction) -> MethodFunction:
+        known = _METHODS.get(name)
+        if known is not None and known.function.__module__ != function.__module__:
+            raise InputError(f"a method named {name!r} exists already; choose another name")
+        _METHODS[name] = Method(name=name, title=title, function=function, needs=needs, **values)
+        return function
+
+    return add
+
+
+def methods() -> dict[str, Method]:
+    """Return every registered method by name, in alphabetical order.
+
+    Example:
+        >>> list(methods())
+        ['all_ones', 'centre_gaussian', 'gradcam', 'random'...]
+    """
+    package = importlib.import_module("ttame.methods")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"ttame.methods.{module.name}")
+    return dict(sorted(_METHODS.items()))
+
+
+def get_method(name: str) -> Method:
+    """Return a method by name, ready to be called.
+
+    Raises:
+        UnknownNameError: There is no such method.
+        InputError: A package that it needs is not installed.
+
+    Example:
+        >>> get_method("random").control
+        True
+    """
+    known = methods()
+    if name not in known:
+        raise unknown_name("method", name, known)
+    known[name].check_packages()
+    return known[name]

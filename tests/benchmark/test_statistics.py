@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from ttame.benchmark import statistics
+from ttame.benchmark.statistics import bootstrap_interval, bootstrap_intervals
+from ttame.errors import InputError
+
+
+def test_known_case_of_a_binomial_mean():
+    # Half zeros, half hundreds: the resampled mean is 100/400 * Binomial(400, 0.5), nearly normal.
+    values = np.repeat([0.0, 100.0], 200)
+    low, high = bootstrap_interval(values, resamples=4000)
+    assert low == pytest.approx(50 - 1.96 * 2.5, abs=0.4)
+    assert high == pytest.approx(50 + 1.96 * 2.5, abs=0.4)
+
+
+def test_equals_resampling_by_hand():
+    values = np.random.default_rng(1).normal(size=60)
+    generator = np.random.default_rng(2)
+    means = [generator.choice(values, 60).mean() for _ in range(4000)]
+    low, high = bootstrap_interval(values, level=0.9, resamples=4000)
+    assert [low, high] == pytest.approx(np.quantile(means, [0.05, 0.95]).tolist(), abs=0.02)
+
+
+def test_seeded_shared_draws_and_blocks(monkeypatch):
+    values = np.random.default_rng(0).normal(size=(50, 3))
+    lows, highs = bootstrap_intervals(values)
+    assert (float(lows[1]), float(highs[1])) == pytest.approx(bootstrap_interval(values[:, 1]))
+    assert bootstrap_interval(values[:, 0]) != bootstrap_interval(values[:, 0], seed=1)
+    monkeypatch.setattr(statistics, "_BLOCK", 64)
+    np.testing.assert_allclose(bootstrap_intervals(values), [lows, highs])
+
+
+def test_few_images():
+    assert bootstrap_interval([4.0]) == (4.0, 4.0)
+    assert all(math.isnan(end) for end in bootstrap_interval([]))
+
+
+@pytest.mark.parametrize(
+    "options", [{"level": 1.0}, {"level": 0}, {"resamples": 0}, {"values": [[1.0]]}]
+)
+def test_wrong_values_are_refused(options):
+    with pytest.raises(InputError, match="expected"):
+        bootstrap_interval(**{"values": [1.0, 2.0], **options})

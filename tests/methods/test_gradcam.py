@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import pytest
+import timm
+import torch
+
+from references.slow_gradcam import slow_gradcam
+from tiny_backbone import tiny_backbone
+from ttame.backbone.fingerprint import fingerprint
+from ttame.backbone.module import ModuleBackbone
+from ttame.errors import InputError
+from ttame.images.preprocessing import Preprocessing
+from ttame.masking import minmax
+from ttame.methods.gradcam import gradcam, gradient_layer
+from ttame.methods.registry import get_method
+
+pytest.importorskip("pytorch_grad_cam")
+
+
+@pytest.mark.parametrize("layer", [0, 1, 2])
+@pytest.mark.parametrize("crop", [(32, 32), (24, 40)])
+def test_equals_grad_cam_written_by_hand(layer, crop):
+    backbone = tiny_backbone(crop).with_layers((str(layer),))
+    images = torch.randn(3, 3, *crop)
+    classes = torch.tensor([[0, 4], [1, 2], [3, 3]])
+    maps = minmax(gradcam(backbone, images, classes))
+    expected = slow_gradcam(backbone.module, layer, images, classes)
+    assert maps.shape == expected.shape
+    assert expected.amax() == 1
+    torch.testing.assert_close(maps, expected, rtol=0, atol=1e-4)
+
+
+def test_leaves_no_trace_and_works_under_inference_mode():
+    backbone = tiny_backbone()
+    before = fingerprint(backbone.module)
+    with torch.inference_mode():
+        images = torch.randn(2, 3, 32, 32)
+        classes = torch.tensor([[0], [1]])
+        maps = gradcam(backbone, images, classes)
+    assert maps.shape == (2, 1, 4, 4)
+    assert fingerprint(backbone.module) == before
+    for module in backbone.modules():
+        assert not module.training
+        assert not module._forward_hooks
+        assert not module._backward_hooks
+    for parameter in backbone.parameters():
+        assert not parameter.requires_grad
+        assert parameter.grad is None
+
+
+def test_errors_come_through_and_leave_no_hooks():
+    backbone = tiny_backbone()
+    images, classes = torch.randn(1, 3, 32, 32), torch.tensor([[0]])
+    gradcam(backbone, images, classes)
+    with pytest.raises(IndexError):
+        gradcam(backbone, images, torch.tensor([[99]]))
+    with pytest.raises(InputError, match="3, H, W"):
+        gradcam(backbone, images[:, :2], classes)
+    assert not any(module._forward_hooks for module in backbone.modules())
+
+
+def test_a_vision_transformer_uses_the_last_layer_that_has_a_gradient():
+    model = timm.create_model("test_vit", pretrained=False, num_classes=4)
+    torch.nn.init.normal_(model.head.weight)
+    backbone = ModuleBackbone(model, Preprocessing(crop=(160, 160), resize=None))
+    method = get_method("gradcam")
+    maps = method(backbone, torch.randn(2, 3, 160, 160), torch.tensor([[0], [1]]))
+    assert method.details(backbone) == {"layer": "blocks.5.norm1"}
+    assert maps.shape == (2, 1, 10, 10)
+    assert (maps.amax(dim=(2, 3)) > 0.99).all()
+
+
+def test_the_last_feature_map_is_used_where_it_has_a_gradient():
+    backbone = tiny_backbone()
+    images, classes = torch.randn(1, 3, 32, 32), torch.tensor([[0]])
+    assert gradient_layer(backbone, images, classes) == "2"
+    shallow = backbone.with_layers(("0", "1"))
+    assert gradient_layer(shallow, images, classes) == "1"
+
+
+def test_other_backbones_are_refused():
+    with pytest.raises(InputError, match="names its layers"):
+        gradcam(torch.nn.Identity(), torch.zeros(1, 3, 8, 8), torch.zeros(1, 1).long())

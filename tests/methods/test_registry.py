@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+
+from tiny_backbone import tiny_backbone
+from ttame.errors import InputError, UnknownNameError
+from ttame.methods.registry import Method, get_method, methods, register
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return tiny_backbone()
+
+
+@pytest.mark.parametrize("name", methods())
+def test_every_method_keeps_the_contract_and_the_classifier(backbone, name):
+    state = {key: value.clone() for key, value in backbone.module.state_dict().items()}
+    images = torch.randn(3, 3, 32, 32)
+    classes = torch.tensor([[0, 1], [2, 2], [4, 0]])
+    before = images.clone()
+    maps = get_method(name)(backbone, images, classes)
+    assert maps.shape[:2] == (3, 2)
+    assert maps.dtype == torch.float32
+    assert torch.isfinite(maps).all()
+    assert not maps.requires_grad
+    assert torch.equal(images, before)
+    assert not images.requires_grad
+    for key, value in backbone.module.state_dict().items():
+        assert torch.equal(value, state[key])
+    single = get_method(name)(backbone, images[1:2], classes[1:2])
+    torch.testing.assert_close(single[0], maps[1], rtol=1e-5, atol=1e-5)
+    assert methods()[name].title
+
+
+def test_unknown_names_classes_and_needs_are_refused(backbone):
+    with pytest.raises(UnknownNameError, match="did you mean 'gradcam'"):
+        get_method("grad-cam")
+    images = torch.zeros(2, 3, 32, 32)
+    for classes in (torch.tensor([0, 1]), torch.tensor([[0]]), torch.zeros(2, 1)):
+        with pytest.raises(InputError, match=r"class indices of shape \(2, n\)"):
+            get_method("all_ones")(backbone, images, classes)
+    with pytest.raises(InputError, match="from 0 to 4, got 1 to 5"):
+        get_method("all_ones")(backbone, images, torch.tensor([[1], [5]]))
+    with pytest.raises(UnknownNameError, match="gradients"):
+        register(name="x", title="X", needs=("gradient",))
+    with pytest.raises(InputError, match="exists already"):
+        register(name="random", title="X")(lambda *_: images)
+
+
+def test_maps_of_a_wrong_shape_are_refused(backbone):
+    wrong = Method("wrong", "Wrong", lambda backbone, images, classes: images[:, 0])
+    with pytest.raises(InputError, match=r"\(2, 1, 'h', 'w'\)"):
+        wrong(backbone, torch.zeros(2, 3, 32, 32), torch.zeros(2, 1, dtype=torch.long))
+
+
+def test_a_missing_package_is_named_before_any_work(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pytorch_grad_cam", None)
+    with pytest.raises(InputError, match=r"pip install 'ttame\[benchmark\]'"):
+        get_method("gradcam")
+    assert get_method("random").name == "random"

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ttame.errors import InputError, UnknownNameError
+from ttame.metrics.shares import (
+    area_matched,
+    cut_to_shares,
+    full_masks,
+    image_seeds,
+    pixel_ranks,
+    without_nan,
+)
+
+SHARES = (1.0, 0.5, 0.15)
+
+
+def test_quantile_rule_is_torch_quantile():
+    masks = torch.rand(3, 7, 11)
+    cut = cut_to_shares(masks, SHARES)
+    for image, mask in enumerate(masks):
+        for place, share in enumerate(SHARES):
+            threshold = torch.quantile(mask, 1 - share)
+            expected = torch.where(mask >= threshold, mask, torch.zeros_like(mask))
+            torch.testing.assert_close(cut[image, place], expected, rtol=0, atol=0)
+
+
+def test_hand_computed_cut_keeps_soft_values():
+    mask = torch.tensor([[[0.0, 0.1, 0.2, 0.3, 0.4], [0.5, 0.6, 0.7, 0.8, 1.0]]])
+    half, few = cut_to_shares(mask, [0.5, 0.15])[0]
+    assert half.flatten().tolist() == pytest.approx([0, 0, 0, 0, 0, 0.5, 0.6, 0.7, 0.8, 1.0])
+    # The 0.85 quantile of 10 values lies at position 7.65: 0.7 + 0.65 * 0.1.
+    assert few.flatten().tolist() == pytest.approx([0] * 8 + [0.8, 1.0])
+
+
+@pytest.mark.parametrize("share", SHARES)
+def test_exact_rule_keeps_exactly_k_pixels_of_a_plateau(share):
+    masks = torch.ones(2, 10, 10)
+    masks[0, :5] = 0.5
+    cut = cut_to_shares(masks, [share], "exact", [3, 4])[:, 0]
+    assert (cut > 0).sum(dim=(1, 2)).tolist() == [round(share * 100)] * 2
+    if share == 0.15:
+        assert (cut[0, :5] == 0).all()
+        assert not torch.equal(cut[0] > 0, cut[1] > 0)
+
+
+def test_constant_mask_does_not_crash_and_loses_nothing_under_the_quantile_rule():
+    masks = torch.full((1, 4, 4), 0.3)
+    assert torch.equal(cut_to_shares(masks, SHARES), masks[:, None].expand(-1, 3, -1, -1))
+    assert torch.equal(full_masks(torch.full((1, 2, 2), 7.0), (4, 6)), torch.zeros(1, 4, 6))
+
+
+def test_ranks_are_uniform_and_ties_are_seeded_per_image():
+    masks = torch.tensor([[[0.5, 0.5, 0.1], [0.5, 0.9, 0.1]]]).repeat(3, 1, 1)
+    ranks = pixel_ranks(masks, [1, 2, 1])
+    assert ranks.flatten(1).sort(dim=1).values.tolist() == [[0, 1, 2, 3, 4, 5]] * 3
+    assert (ranks[:, 1, 1] == 5).all()
+    assert (ranks[:, :, 2] < 2).all()
+    assert torch.equal(ranks[0], ranks[2])
+    assert torch.equal(ranks[1], pixel_ranks(masks[1:2], [2])[0])
+    many = torch.zeros(2, 16, 16)
+    assert not torch.equal(*pixel_ranks(many, [1, 2]))
+    assert area_matched(many, [1, 2]).mean().item() == pytest.approx(0.5)
+
+
+def test_monotone_change_leaves_area_matched_masks_unchanged():
+    masks = torch.randint(0, 100, (2, 9, 13)).float() / 100
+    matched = area_matched(masks, [5, 6])
+    assert torch.equal(matched, area_matched(masks.sqrt(), [5, 6]))
+    assert torch.equal(matched, area_matched(torch.exp(3 * masks), [5, 6]))
+    assert not torch.equal(matched, area_matched(-masks, [5, 6]))
+
+
+def test_plateaus_of_a_resized_map_stay_exact_ties():
+    # Half of the values of a 1 x 3 map resized to 30 columns lie on its flat ends.
+    maps = torch.tensor([[[0.123457, 0.7, 0.312345], [0.123457, 0.7, 0.312345]]])
+    full = full_masks(maps, (17, 30))
+    assert full[0, :, :5].unique().numel() == 1
+    assert full[0, :, -5:].unique().numel() == 1
+    noisy = full_masks(maps * (1 + 1e-7), (17, 30))
+    torch.testing.assert_close(area_matched(noisy, [0]), area_matched(full, [0]), rtol=0, atol=0)
+    kept, again = cut_to_shares(full, [0.5, 0.15]), cut_to_shares(noisy, [0.5, 0.15])
+    assert torch.equal(kept > 0, again > 0)
+
+
+def test_full_masks_stretch_resize_and_leave_masks_alone():
+    maps = torch.tensor([[[2.0, 4.0], [4.0, 2.0]]])
+    full = full_masks(maps, (4, 2))
+    assert full.shape == (1, 4, 2)
+    assert full[0, :, 0].tolist() == pytest.approx([0, 0.25, 0.75, 1])
+    ones = torch.ones(1, 3, 5)
+    assert torch.equal(full_masks(ones, (3, 5), stretch=False), ones)
+
+
+def test_nan_and_infinite_maps_become_zeros_and_are_flagged():
+    maps = torch.rand(3, 2, 2, 2)
+    maps[0, 1, 0, 0] = torch.nan
+    maps[2, 0, 1, 1] = torch.inf
+    clean, replaced = without_nan(maps)
+    assert replaced.tolist() == [[False, True], [False, False], [True, False]]
+    assert not clean[replaced].any()
+    assert torch.equal(clean[~replaced], maps[~replaced])
+
+
+def test_image_seeds_do_not_depend_on_the_batch():
+    assert image_seeds(3, [0, 1, 2]) == image_seeds(3, [0]) + image_seeds(3, [1, 2])
+    assert len(set(image_seeds(0, range(100)) + image_seeds(1, range(100)))) == 200
+
+
+@pytest.mark.parametrize("shares", [(0.0,), (1.5,), (), (0.5, 0.5)])
+def test_wrong_shares_are_refused(shares):
+    with pytest.raises(InputError, match=r"\(0, 1\]"):
+        cut_to_shares(torch.rand(1, 2, 2), shares)
+
+
+def test_wrong_rules_and_seeds_are_refused():
+    with pytest.raises(UnknownNameError, match="exact"):
+        cut_to_shares(torch.rand(1, 2, 2), [0.5], "exakt")
+    with pytest.raises(InputError, match="got 1 for 2 masks"):
+        area_matched(torch.rand(2, 2, 2), [0])
