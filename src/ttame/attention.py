@@ -118,7 +118,7 @@ class AttentionMechanism(nn.Module):
         self._check(features, classes)
         weight, bias = self.head(classes)
         grid = (min(features[0].shape[-2], GRID_CAP), min(features[0].shape[-1], GRID_CAP))
-        maps = bias.view(-1 if classes is not None else 1, bias.shape[-1], 1, 1).float()
+        maps: Tensor = bias.view(-1 if classes is not None else 1, bias.shape[-1], 1, 1).float()
         slices = weight.split(self.channels, dim=-1)
         for branch, feature, part in zip(self.branches, features, slices, strict=True):
             maps = maps + resize(_project(branch(feature), part).float(), grid)
@@ -140,7 +140,7 @@ class AttentionMechanism(nn.Module):
     def silence_branches(self) -> None:
         """Set every BatchNorm gain to 0, so that each branch starts as ``ReLU(F)``."""
         for branch in self.branches:
-            nn.init.zeros_(branch.norm.weight)
+            nn.init.zeros_(branch.get_parameter("norm.weight"))
 
 
 def _project(feature: Tensor, weight: Tensor) -> Tensor:

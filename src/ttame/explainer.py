@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -178,10 +179,9 @@ class Explainer(nn.Module):
         return storage.save(self, folder)
 
     def _explain_pixels(self, pixels: Tensor, classes: Any, names: list[str]) -> Explanation:
-        from dataclasses import replace
-
         images = self.backbone.preprocessing.normalise(pixels).to(self.device)
-        return replace(self(images, classes), pixels=pixels, sources=tuple(names))
+        explanation: Explanation = self(images, classes)
+        return replace(explanation, pixels=pixels, sources=tuple(names))
 
 
 def new_explainer(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +99,7 @@ class Explanation:
         for i in range(len(self)):
             for j in range(self.classes.shape[1]):
                 path = _free(folder / f"{self.stem(i, j)}.png", paths)
-                write_atomically(path, lambda file, i=i, j=j: self.picture(i, j).save(file, "PNG"))
+                write_atomically(path, partial(self.picture(i, j).save, format="PNG"))
                 paths.append(path)
         text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False).encode()
         write_atomically(folder / "explanations.json", lambda file: file.write(text))
@@ -136,7 +137,7 @@ def concatenate(parts: Sequence[Explanation]) -> Explanation:
         raise InputError("expected at least one explanation to join, got none")
     if len({part.maps.shape[1:] for part in parts}) > 1:
         raise InputError("expected explanations with equal numbers of classes and map sizes")
-    tensors = {
+    tensors: dict[str, Any] = {
         item.name: torch.cat([getattr(part, item.name) for part in parts])
         for item in fields(Explanation)
         if isinstance(getattr(parts[0], item.name), Tensor)

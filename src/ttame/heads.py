@@ -111,18 +111,15 @@ class TiedHead(Head):
         Returns:
             Whether a layer fitted; if none did, all maps keep their random start.
         """
-        fitting = [
-            index
-            for index, project in enumerate(self.maps)
-            if project.weight.shape[0] == project.weight.shape[1]
-        ]
+        weights = [project.get_parameter("weight") for project in self.maps]
+        fitting = [index for index, weight in enumerate(weights) if len(weight) == weight.shape[1]]
         if not fitting:
             return False
-        for index, project in enumerate(self.maps):
+        for index, weight in enumerate(weights):
             if index == fitting[-1]:
-                nn.init.eye_(project.weight)
+                nn.init.eye_(weight)
             else:
-                nn.init.normal_(project.weight, std=scale)
+                nn.init.normal_(weight, std=scale)
         return True
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
 import torch.nn.functional as F
 
 if TYPE_CHECKING:
@@ -13,16 +14,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ObjectiveWeights:
-    """Weights of the terms; the defaults are the paper's."""
+    """Weights of the terms, and the cross-entropy's bound; the defaults are the paper's."""
 
     cross_entropy: float = 1.5
     area: float = 2.0
     variation: float = 0.01
+    bound: float = 0.0
 
 
-def cross_entropy(logits: Tensor, classes: Tensor) -> Tensor:
-    """Mean cross-entropy of the masked images' logits (B, K) with the classes (B,) to be kept."""
-    return F.cross_entropy(logits.float(), classes)
+def cross_entropy(logits: Tensor, classes: Tensor, bound: float = 0.0) -> Tensor:
+    """Mean cross-entropy of the masked images' logits (B, K) with the classes (B,) to be kept.
+
+    With ``bound`` q > 0 it is the generalised cross-entropy ``(1 - o^q) / q`` of the classes'
+    probability o (Zhang and Sabuncu, NeurIPS 2018): at most 1/q for a photo whose class is lost,
+    so that photos which can be kept decide the training. q = 0 is the cross-entropy itself.
+
+    Example:
+        >>> cross_entropy(torch.zeros(1, 4), torch.tensor([2]), bound=0.5)
+        tensor(1.)
+    """
+    if bound == 0:
+        return F.cross_entropy(logits.float(), classes)
+    kept = logits.float().log_softmax(dim=1).gather(1, classes[:, None])
+    return -torch.expm1(bound * kept).mean() / bound
 
 
 def area(masks: Tensor, exponent: float = 0.3, offset: float = 5e-4) -> Tensor:
@@ -64,7 +78,7 @@ def objective(
         ``loss``, each a scalar.
     """
     terms = {
-        "cross_entropy": cross_entropy(logits, classes),
+        "cross_entropy": cross_entropy(logits, classes, weights.bound),
         "area": area(masks),
         "variation": variation(masks),
     }

@@ -24,6 +24,7 @@ class TrainingConfig:
         block: Area and variation run over the maps of every label of the batch (B x B).
         fill: What replaces masked pixels: ``"black"``, ``"mean"`` or ``"blur"``.
         cross_entropy_weight: Weight of the masked image's cross-entropy.
+        cross_entropy_bound: 0 for the plain cross-entropy, q > 0 for the generalised one.
         area_weight: Weight of the area term.
         variation_weight: Weight of the variation term (a sum over the map's pixels).
         optimizer: ``"adamw"`` or ``"sgd"`` (Nesterov); OneCycle schedule for both.
@@ -47,6 +48,7 @@ class TrainingConfig:
     block: bool = False
     fill: str = "black"
     cross_entropy_weight: float = 1.5
+    cross_entropy_bound: float = 0.0
     area_weight: float = 2.0
     variation_weight: float = 0.01
     optimizer: str = "adamw"

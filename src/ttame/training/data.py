@@ -50,7 +50,9 @@ class PhotoData(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled, randomly cropped and flipped."""
-        dataset = PhotoDataset(self.train_photos, self.preprocessing, RandomView(self.preprocessing))
+        dataset = PhotoDataset(
+            self.train_photos, self.preprocessing, RandomView(self.preprocessing)
+        )
         return self._loader(dataset, shuffle=True)
 
     def val_dataloader(self) -> DataLoader[Batch]:

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from ttame import masking
+from ttame.training.module import ExplainerTraining
 
 if TYPE_CHECKING:
     from ttame.images.dataset import Batch
-    from ttame.training.module import ExplainerTraining
 
 _log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class CollapseGuard(pl.Callback):
     def on_validation_batch_end(
         self,
         trainer: pl.Trainer,
-        pl_module: ExplainerTraining,  # type: ignore[override]
+        pl_module: pl.LightningModule,
         outputs: Any,  # noqa: ARG002
         batch: Batch,
         batch_idx: int,
@@ -79,6 +79,8 @@ class CollapseGuard(pl.Callback):
         """Compare maps of different images and of different classes."""
         if batch_idx or len(batch.pixels) < 2 or trainer.sanity_checking:
             return
+        if not isinstance(pl_module, ExplainerTraining):
+            raise TypeError(f"expected an ExplainerTraining, got {type(pl_module).__name__}")
         images = pl_module.normalised(batch)
         logits, labels, _ = pl_module(images)
         # Every image is asked for its own class, its neighbour's class and its least likely one:

@@ -36,7 +36,10 @@ class ExplainerTraining(pl.LightningModule):
         self.attention = explainer.attention
         self.config = config
         self.weights = ObjectiveWeights(
-            config.cross_entropy_weight, config.area_weight, config.variation_weight
+            config.cross_entropy_weight,
+            config.area_weight,
+            config.variation_weight,
+            config.cross_entropy_bound,
         )
         # In a tuple, so that the classifier is no part of this module: lightning neither trains
         # nor saves it, and checkpoints hold the attention mechanism only.
