@@ -35,6 +35,13 @@ def test_seeded_shared_draws_and_blocks(monkeypatch):
     np.testing.assert_allclose(bootstrap_intervals(values), [lows, highs])
 
 
+def test_ends_stay_within_the_values():
+    low, high = bootstrap_interval([0.0] * 23 + [100.0])
+    assert low == 0
+    assert math.copysign(1, low) == 1
+    assert 0 < high < 30
+
+
 def test_few_images():
     assert bootstrap_interval([4.0]) == (4.0, 4.0)
     assert all(math.isnan(end) for end in bootstrap_interval([]))

@@ -84,4 +84,6 @@ def bootstrap_intervals(
         means.append(centre + counts @ (array - centre) / images)
     tail = (1 - level) / 2
     low, high = np.quantile(np.concatenate(means), [tail, 1 - tail], axis=0)
-    return low, high
+    # Rounding must not carry a mean beyond the values themselves (an AD of -1e-15).
+    least, most = array.min(axis=0), array.max(axis=0)
+    return np.clip(low, least, most), np.clip(high, least, most)
