@@ -1,0 +1,63 @@
+"""``ttame``: the commands and the options before them."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from ttame.cli import evaluate, explain, info, layers, methods, train
+from ttame.cli.guard import GuardedGroup
+
+app = typer.Typer(
+    name="ttame",
+    cls=GuardedGroup,
+    help="Explain any image classifier, CNN or vision transformer, in one forward pass.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+for _command in (
+    explain.explain,
+    train.train,
+    evaluate.evaluate,
+    layers.layers,
+    methods.methods,
+    info.info,
+):
+    app.command()(_command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from ttame import __version__
+
+        typer.echo(f"ttame {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and stop."
+        ),
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks and all warnings.")
+    ] = False,
+) -> None:
+    """Explain any image classifier, CNN or vision transformer, in one forward pass."""
+
+
+def run() -> None:
+    """Run the command line; the entry point ``ttame``."""
+    for stream in (sys.stdout, sys.stderr):
+        # File names and class names may hold what the terminal cannot show.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    app()
