@@ -31,7 +31,7 @@ def write_atomically(path: str | Path, write: Callable[[IO[bytes]], Any]) -> Pat
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # The temporary file lies in the same folder: a rename is atomic on one file system only.
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        handle, temporary = tempfile.mkstemp(prefix=".ttame-", dir=path.parent)
         with os.fdopen(handle, "wb") as file:
             write(file)
             file.flush()
@@ -68,10 +68,12 @@ def check_writable(folder: str | Path) -> Path:
 
 
 def slug(text: str, longest: int = 60) -> str:
-    """Return a text as a safe part of a file name.
+    """Return a text as a safe part of a file name, at most ``longest`` bytes long.
 
     Example:
         >>> slug("Tench, Tinca tinca!")
         'tench-tinca-tinca'
     """
-    return re.sub(r"[^\w]+", "-", text.lower()).strip("-")[:longest].strip("-") or "untitled"
+    words = re.sub(r"[^\w]+", "-", text.lower()).strip("-")
+    # Bytes are what file systems count, and a letter of another script has up to four.
+    return words.encode()[:longest].decode(errors="ignore").strip("-") or "untitled"

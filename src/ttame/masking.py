@@ -52,6 +52,9 @@ def normal_ranks(maps: Tensor) -> Tensor:
         Masks of the same shape in (0, 1); a constant map becomes all 0.5.
     """
     maps = maps.float()
+    # The mask does not depend on the offset, but a large one would leave rounding noise, which
+    # the division by the deviation blows up where the map is constant.
+    maps = maps - maps.detach().amin(dim=(-2, -1), keepdim=True)
     centred = maps - maps.mean(dim=(-2, -1), keepdim=True)
     variance = centred.square().mean(dim=(-2, -1), keepdim=True)
     return 0.5 * (1 + torch.erf(centred * torch.rsqrt(2 * variance + _TINY**2)))

@@ -1,0 +1,45 @@
+"""The attention mechanism as published, step by step, without any of ttame's shortcuts."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+CAP = 56
+
+
+def slow_attention(
+    features: list[Tensor],
+    branches: list[dict[str, Tensor]],
+    weight: Tensor,
+    bias: Tensor,
+    *,
+    batch_statistics: bool,
+) -> Tensor:
+    """Return all class maps (B, K, H, W) before the sigmoid.
+
+    Each branch is a state dict with ``conv.weight``, ``conv.bias``, ``norm.weight``, ``norm.bias``,
+    ``norm.running_mean`` and ``norm.running_var``; ``weight`` (K, sum of C) and ``bias`` (K,) are
+    the fusion. ``batch_statistics`` normalises with the batch's own mean and (biased) variance.
+    """
+    height, width = min(features[0].shape[2], CAP), min(features[0].shape[3], CAP)
+    resized = []
+    for feature, state in zip(features, branches, strict=True):
+        filters = state["conv.weight"][:, :, 0, 0]
+        mapped = torch.einsum("oc,bchw->bohw", filters, feature)
+        mapped = mapped + state["conv.bias"].view(1, -1, 1, 1)
+        if batch_statistics:
+            mean = mapped.mean(dim=(0, 2, 3))
+            var = mapped.var(dim=(0, 2, 3), unbiased=False)
+        else:
+            mean, var = state["norm.running_mean"], state["norm.running_var"]
+        normed = (mapped - mean.view(1, -1, 1, 1)) / (var.view(1, -1, 1, 1) + 1e-5).sqrt()
+        normed = normed * state["norm.weight"].view(1, -1, 1, 1)
+        normed = normed + state["norm.bias"].view(1, -1, 1, 1)
+        skipped = (normed + feature).clamp(min=0)
+        resized.append(
+            F.interpolate(skipped, size=(height, width), mode="bilinear", align_corners=False)
+        )
+    fused = torch.cat(resized, dim=1)
+    return torch.einsum("kc,bchw->bkhw", weight, fused) + bias.view(1, -1, 1, 1)

@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from references.attention import slow_attention
+from tiny_backbone import tiny_backbone
+from ttame.attention import GRID_CAP, AttentionMechanism, FeatureBranch
+from ttame.errors import InputError
+from ttame.explainer import new_explainer
+from ttame.heads import Head, IndependentHead, TiedHead
+
+CHANNELS = (4, 6, 8)
+SHAPES = ((12, 10), (6, 5), (3, 3))
+CLASSES = 7
+HEADS = ("independent", "tied")
+
+
+def mechanism(head: str, channels: tuple[int, ...] = CHANNELS) -> AttentionMechanism:
+    """A mechanism whose every parameter and statistic differs from its start."""
+    made: Head
+    if head == "tied":
+        made = TiedHead(channels, torch.randn(CLASSES, 5))
+        nn.init.constant_(made.bias, 0.3)
+    else:
+        made = IndependentHead(channels, CLASSES)
+    attention = AttentionMechanism(channels, made)
+    for branch in attention.branches:
+        nn.init.uniform_(branch.norm.weight, -1.5, 1.5)
+        nn.init.normal_(branch.norm.bias)
+        nn.init.normal_(branch.norm.running_mean)
+        nn.init.uniform_(branch.norm.running_var, 0.2, 3)
+    return attention
+
+
+def feature_maps(batch: int = 3, channels: tuple[int, ...] = CHANNELS) -> list[Tensor]:
+    return [torch.randn(batch, c, *shape) for c, shape in zip(channels, SHAPES, strict=False)]
+
+
+def published(attention: AttentionMechanism, features: list[Tensor], training: bool) -> Tensor:
+    weight, bias = attention.head(None)
+    branches = [
+        {name: value.clone() for name, value in branch.state_dict().items()}
+        for branch in attention.branches
+    ]
+    return slow_attention(features, branches, weight, bias, batch_statistics=training)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("head", HEADS)
+def test_equals_the_published_form(head: str, training: bool) -> None:
+    attention, features = mechanism(head).train(training), feature_maps()
+    expected = published(attention, features, training)
+    maps = attention(features)
+    assert maps.shape == (3, CLASSES, *SHAPES[0])
+    torch.testing.assert_close(maps, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("head", HEADS)
+def test_chosen_classes_are_rows_of_all(head: str, training: bool) -> None:
+    attention, features = mechanism(head).train(training), feature_maps()
+    classes = torch.tensor([[0, 6], [3, 3], [5, 1]])
+    every = attention(features)
+    expected = every[torch.arange(3)[:, None], classes]
+    torch.testing.assert_close(attention(features, classes), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_one_image_does_not_depend_on_its_batch_in_eval_mode() -> None:
+    attention, features = mechanism("tied").eval(), feature_maps()
+    classes = torch.tensor([[0], [6], [3]])
+    alone = attention([feature[1:2] for feature in features], classes[1:2])
+    torch.testing.assert_close(attention(features, classes)[1:2], alone, atol=1e-5, rtol=1e-5)
+
+
+def test_folded_branch_equals_its_three_parts() -> None:
+    branch = mechanism("tied").branches[0].eval()
+    feature = torch.randn(2, CHANNELS[0], 5, 4)
+    expected = torch.relu(branch.norm(branch.conv(feature)) + feature)
+    torch.testing.assert_close(branch(feature), expected, atol=1e-5, rtol=1e-5)
+    weight, bias = branch.folded()
+    assert weight.shape == (CHANNELS[0], CHANNELS[0], 1, 1)
+    assert bias.shape == (CHANNELS[0],)
+
+
+def test_folding_follows_the_statistics_of_training() -> None:
+    branch = FeatureBranch(4)
+    branch.train()(torch.randn(8, 4, 5, 5) * 3 + 2)
+    branch.eval()
+    feature = torch.randn(2, 4, 3, 3)
+    expected = torch.relu(branch.norm(branch.conv(feature)) + feature)
+    torch.testing.assert_close(branch(feature), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_the_grid_is_capped_at_56_on_each_side() -> None:
+    attention = mechanism("independent", (2, 3)).eval()
+    features = [torch.randn(1, 2, 80, 40), torch.randn(1, 3, 20, 10)]
+    maps = attention(features, torch.tensor([[1]]))
+    assert GRID_CAP == 56
+    assert maps.shape == (1, 1, 56, 40)
+    expected = published(attention, features, training=False)[:, 1:2]
+    torch.testing.assert_close(maps, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("classes", [None, torch.tensor([[0], [1], [2]])])
+@pytest.mark.parametrize("head", HEADS)
+def test_gradients_reach_every_parameter(head: str, classes: Tensor | None) -> None:
+    attention = mechanism(head).train()
+    maps = attention(feature_maps(), classes)
+    (maps * torch.randn_like(maps)).sum().backward()
+    for name, parameter in attention.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+        # A bias before BatchNorm moves nothing: the batch mean takes it away again.
+        assert name.endswith("conv.bias") or parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize(
+    ("channels", "parameters"),
+    [
+        ((256, 512, 512), 1_874_664),
+        ((512, 1024, 2048), 9_100_776),
+        ((768, 768, 768), 4_081_384),
+    ],
+    ids=["VGG-16", "ResNet-50", "ViT-B-16"],
+)
+def test_parameter_counts_of_the_paper(channels: tuple[int, ...], parameters: int) -> None:
+    with torch.device("meta"):
+        attention = AttentionMechanism(channels, IndependentHead(channels, 1000))
+    assert sum(parameter.numel() for parameter in attention.parameters()) == parameters
+
+
+def test_half_precision_features_give_float32_maps() -> None:
+    attention, features = mechanism("tied").eval(), feature_maps()
+    classes = torch.tensor([[0], [6], [3]])
+    with torch.autocast("cpu", torch.bfloat16):
+        maps = attention([feature.bfloat16() for feature in features], classes)
+    assert maps.dtype == torch.float32
+    expected = attention(features, classes)
+    assert (maps - expected).abs().max() < 0.05 * expected.abs().max()
+
+
+@pytest.mark.parametrize(
+    "channels", [(4, 6), (4, 6, 8, 8), (4, 6, 9), (8, 6, 4)], ids=["few", "many", "other", "order"]
+)
+def test_features_of_other_layers_are_refused(channels: tuple[int, ...]) -> None:
+    attention = mechanism("independent")
+    features = [torch.randn(1, width, 3, 3) for width in channels]
+    with pytest.raises(InputError, match=r"expected feature maps with \(4, 6, 8\) channels"):
+        attention(features)
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 1), (1, 3), (3, 1, 1)])
+def test_classes_of_a_wrong_shape_are_refused(shape: tuple[int, ...]) -> None:
+    attention = mechanism("independent")
+    with pytest.raises(InputError, match=r"expected classes of shape \(3, n\)"):
+        attention(feature_maps(), torch.zeros(shape, dtype=torch.long))
+
+
+def test_started_as_cam_it_is_the_class_activation_map() -> None:
+    backbone = tiny_backbone()
+    attention = new_explainer(backbone, "tied").attention
+    head = attention.head
+    assert isinstance(head, TiedHead)
+    assert head.start_as_cam(scale=0.0)
+    output = backbone(torch.randn(4, 3, 32, 32))
+    deepest, rows = output.features[-1], backbone.class_weights
+    assert rows is not None
+    # What all classes share moves no probability and is no part of a class' map.
+    cam = torch.einsum("kc,bchw->bkhw", rows - rows.mean(dim=0), deepest)
+    cam = torch.nn.functional.interpolate(cam, output.features[0].shape[2:], mode="bilinear")
+    maps = attention(output.features).detach()
+    pairs = torch.stack([maps.flatten(2), cam.flatten(2)], dim=2).flatten(0, 1)
+    correlations = torch.stack([torch.corrcoef(pair)[0, 1] for pair in pairs])
+    assert len(correlations) == 4 * backbone.num_classes
+    assert correlations.min() > 0.999
+
+
+def test_the_default_start_stays_near_the_class_activation_map() -> None:
+    backbone = tiny_backbone()
+    explainer = new_explainer(backbone, "tied")
+    images = torch.randn(4, 3, 32, 32)
+    maps = explainer(images, "all").maps
+    explainer.attention.head.start_as_cam(scale=0.0)
+    cam = explainer(images, "all").maps
+    pairs = torch.stack([maps.flatten(2), cam.flatten(2)], dim=2).flatten(0, 1)
+    assert torch.stack([torch.corrcoef(pair)[0, 1] for pair in pairs]).min() > 0.95
