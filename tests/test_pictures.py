@@ -9,7 +9,7 @@ from matplotlib import colormaps
 from PIL import Image
 
 from ttame.errors import InputError, UnknownNameError
-from ttame.pictures import COLOUR_MAP, contact_sheet, overlay, picture
+from ttame.pictures import COLOUR_MAP, contact_sheet, overlay, picture, write_png
 
 GREY = np.full((3, 40, 60), 0.5, dtype=np.float32)
 
@@ -122,6 +122,15 @@ def test_a_long_title_keeps_its_probability():
     assert line.startswith("a very")
     assert line.endswith("…  97.1%")
     assert font.getlength(line) <= 200
+
+
+def test_png_keeps_every_pixel(tmp_path):
+    image = picture(GREY, corner_mask(), "tench")
+    with (tmp_path / "a.png").open("wb") as file:
+        write_png(image, file)
+    with Image.open(tmp_path / "a.png") as back:
+        assert back.format == "PNG"
+        np.testing.assert_array_equal(np.asarray(back), np.asarray(image))
 
 
 def test_contact_sheet_places_pictures_in_a_grid():

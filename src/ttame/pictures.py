@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -155,6 +155,11 @@ def contact_sheet(
             offset = ((side - fitted.width) // 2, (side - fitted.height) // 2)
             sheet.paste(fitted, (x + offset[0], y + head + offset[1]))
     return sheet
+
+
+def write_png(image: Image.Image, file: IO[bytes]) -> None:
+    """Write a picture as PNG, in half of the default time for a few percent more bytes."""
+    image.save(file, "PNG", compress_level=4)
 
 
 def _array(values: Values) -> NDArray[np.float32]:

@@ -75,10 +75,12 @@ class ResultsFolder:
     def _add_map(self, explanation: Explanation, i: int, j: int, target: Path) -> dict[str, Any]:
         import numpy as np
 
+        from ttame.pictures import write_png
+
         label = shorten(slug(explanation.label(i, j)))
         name = self._free(target.with_name(f"{target.name}-{label}"))
         picture = explanation.picture(i, j)
-        write_atomically(self.folder / f"{name}.png", lambda file: picture.save(file, "PNG"))
+        write_atomically(self.folder / f"{name}.png", lambda file: write_png(picture, file))
         index = int(explanation.classes[i, j])
         names = explanation.class_names
         entry: dict[str, Any] = {
@@ -122,10 +124,10 @@ def predictions(explanation: Explanation, i: int) -> list[dict[str, Any]]:
 
 
 def rows(photos: Sequence[Mapping[str, Any]], folder: Path) -> list[tuple[str, str, str, str]]:
-    """Return photo, class, probability and picture of every map, for a table."""
+    """Return the photo's name, class, probability and picture of every map, for a table."""
     return [
         (
-            photo["file"] if place == 0 else "",
+            Path(photo["file"]).name if place == 0 else "",
             short_name(entry["name"]) if entry["name"] else str(entry["class"]),
             "-" if entry["probability"] is None else f"{entry['probability']:.1%}",
             str(folder / entry["picture"]),
