@@ -56,6 +56,17 @@ def test_sigmoid_by_hand() -> None:
     torch.testing.assert_close(masking.to_masks(maps, "sigmoid"), torch.tensor([[0.5, 0.75]]))
 
 
+@pytest.mark.parametrize("form", masking.MASK_FORMS)
+def test_shown_masks_reach_from_0_to_1(form: str) -> None:
+    maps = 100 + 3 * torch.randn(3, 2, 9, 9)  # a sigmoid is saturated there
+    masks = masking.shown_masks(maps, form)
+    assert torch.equal(masks.amin((2, 3)), torch.zeros(3, 2))
+    torch.testing.assert_close(masks.amax((2, 3)), torch.ones(3, 2))
+    assert torch.equal(masks.flatten(2).argsort(), maps.flatten(2).argsort())
+    if form != "ranks":
+        assert torch.equal(masks, masking.minmax(maps))
+
+
 def test_normal_ranks_by_hand() -> None:
     # Mean 0, standard deviation 1: Phi(-1) and Phi(1).
     masks = masking.normal_ranks(torch.tensor([[-1.0, 1.0], [1.0, -1.0]]))

@@ -85,7 +85,7 @@ class Explainer(nn.Module):
             probabilities=output.logits.float().softmax(dim=1),
             classes=chosen,
             maps=maps,
-            masks=masking.minmax(masking.to_masks(maps, self.mask_form)),
+            masks=masking.shown_masks(maps, self.mask_form),
             pixels=self.backbone.preprocessing.denormalise(images).clamp(0, 1),
             class_names=self.backbone.class_names,
             provenance=self.summary(),
@@ -155,9 +155,13 @@ class Explainer(nn.Module):
             if request.top is not None:
                 return logits.topk(request.top, dim=1).indices
             return torch.tensor([request.indices], device=logits.device).repeat(len(logits), 1)
-        indices = torch.as_tensor(
-            _resolve(classes, names, count), dtype=torch.long, device=logits.device
-        )
+        resolved = _resolve(classes, names, count)
+        try:
+            indices = torch.as_tensor(resolved, dtype=torch.long, device=logits.device)
+        except ValueError:
+            raise InputError(
+                f"expected the same number of classes for every image, got {classes}"
+            ) from None
         return _shape_classes(indices, len(logits))
 
     def summary(self) -> dict[str, Any]:
@@ -233,7 +237,7 @@ def _resolve(classes: Any, names: tuple[str, ...] | None, count: int) -> Any:
 def _shape_classes(indices: Tensor, batch: int) -> Tensor:
     if indices.ndim == 0:
         return indices.expand(batch, 1)
-    if indices.ndim == 1 and batch == 1:
+    if indices.ndim == 1 and batch == 1 and len(indices):
         return indices[None]
     if indices.ndim == 1 and len(indices) == batch:
         return indices[:, None]
@@ -247,6 +251,8 @@ def _shape_classes(indices: Tensor, batch: int) -> Tensor:
 
 def _part(classes: Any, start: int, length: int, total: int) -> Any:
     """Return the part of ``classes`` that belongs to a batch, where it is given per photo."""
+    if isinstance(classes, Tensor | np.ndarray):
+        classes = classes.tolist()
     if isinstance(classes, str) or not hasattr(classes, "__len__") or total == 1:
         return classes
     if len(classes) == total:

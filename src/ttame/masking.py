@@ -83,6 +83,18 @@ def to_masks(maps: Tensor, form: str = "minmax") -> Tensor:
     return MASK_FORMS[form](maps)
 
 
+def shown_masks(maps: Tensor, form: str = "minmax") -> Tensor:
+    """Turn maps (..., H, W) into the masks that are shown and evaluated, each from 0 to 1.
+
+    The paper's sigmoid serves the training only: what is shown is the map before it, min-max
+    normalised (a saturated sigmoid would flatten the map).
+
+    Raises:
+        UnknownNameError: ``form`` is not one of ``MASK_FORMS``.
+    """
+    return minmax(to_masks(maps, "minmax" if form == "sigmoid" else form))
+
+
 def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize maps (B, n, h, w) bilinearly (align_corners=False) to ``size`` = (H, W)."""
     if maps.shape[-2:] == tuple(size):
