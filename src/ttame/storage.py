@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -22,10 +23,26 @@ if TYPE_CHECKING:
 
 DESCRIPTION = "explainer.json"
 WEIGHTS = "attention.safetensors"
+PREVIOUS = "attention.previous.safetensors"
 FORMAT = 1
 DEFAULT_FOLDER = Path(__file__).parent / "default"
 
 _log = logging.getLogger(__name__)
+
+# What loading reads of a description.
+_PARTS = {
+    "backbone": {
+        "source",
+        "name",
+        "fingerprint",
+        "recipe",
+        "weights_file",
+        "layers",
+        "class_names",
+        "preprocessing",
+    },
+    "attention": {"head", "mask_form"},
+}
 
 
 def save(explainer: Explainer, folder: str | Path, dtype: torch.dtype | None = None) -> Path:
@@ -53,8 +70,11 @@ def save(explainer: Explainer, folder: str | Path, dtype: torch.dtype | None = N
     # The description names the weights it belongs to: a torn pair is noticed, not loaded.
     description["attention"]["sha256"] = hashlib.sha256(content).hexdigest()
     text = json.dumps(description, indent=2, ensure_ascii=False).encode()
+    _keep_previous(folder)
     write_atomically(folder / WEIGHTS, lambda file: file.write(content))
     write_atomically(folder / DESCRIPTION, lambda file: file.write(text))
+    with contextlib.suppress(OSError):
+        (folder / PREVIOUS).unlink()
     return folder
 
 
@@ -102,13 +122,21 @@ def read_description(folder: str | Path | None = None) -> dict[str, Any]:
         ) from error
     except (OSError, ValueError) as error:
         raise StorageError(f"cannot read {path}: {error}") from error
-    if not isinstance(description, dict) or not {"backbone", "attention"} <= description.keys():
+    if not isinstance(description, dict) or "format" not in description:
         raise StorageError(f"{path} does not describe an explainer; train it again")
-    if description.get("format") != FORMAT:
+    if description["format"] != FORMAT:
         raise StorageError(
-            f"{path} has format {description.get('format')!r}, this ttame reads {FORMAT}; "
+            f"{path} has format {description['format']!r}, this ttame reads {FORMAT}; "
             "update ttame or train the explainer again"
         )
+    for part, keys in _PARTS.items():
+        values = description.get(part)
+        missing = keys - values.keys() if isinstance(values, dict) else keys
+        if missing:
+            raise StorageError(
+                f"{path} lacks {', '.join(sorted(missing))} under {part!r}; train the explainer "
+                "again"
+            )
     return description
 
 
@@ -137,31 +165,35 @@ def load(
         >>> ttame.load().backbone.num_classes
         1000
     """
+    import torch
+
     from ttame import masking
     from ttame.attention import AttentionMechanism
     from ttame.explainer import Explainer
-    from ttame.heads import make_head
+    from ttame.heads import HEADS, make_head
 
     folder = DEFAULT_FOLDER if name_or_folder is None else Path(name_or_folder)
     description = read_description(folder)
-    loaded = _load_backbone(description["backbone"], backbone, weights)
-    _check_fingerprint(description["backbone"], loaded, force)
-    state = _read_weights(folder / WEIGHTS, description["attention"].get("sha256"))
-    form = description["attention"]["mask_form"]
-    if form not in masking.MASK_FORMS:
-        raise StorageError(f"{folder} uses the unknown mask form {form!r}; update ttame")
-    attention = AttentionMechanism(
-        [shape[0] for shape in loaded.feature_shapes],
-        make_head(description["attention"]["head"], loaded),
-    )
+    head, form = description["attention"]["head"], description["attention"]["mask_form"]
+    for kind, name, known in (("head", head, HEADS), ("mask form", form, masking.MASK_FORMS)):
+        if name not in known:
+            raise StorageError(f"{folder} uses the unknown {kind} {name!r}; update ttame")
+    # Parts start at random before their weights are read: that is no business of the caller's.
+    with torch.random.fork_rng(devices=[]):
+        loaded = _load_backbone(description["backbone"], backbone, weights)
+        _check_fingerprint(description["backbone"], loaded, force)
+        attention = AttentionMechanism(
+            [shape[0] for shape in loaded.feature_shapes], make_head(head, loaded)
+        )
+    state = _read_weights(folder, description["attention"].get("sha256"))
     try:
         attention.load_state_dict(state)
     except RuntimeError as error:
         raise StorageError(
             f"the weights in {folder} do not fit its description: {_first_line(error)}"
         ) from error
-    known = {"format", "ttame", "backbone", "attention"}
-    provenance = {key: value for key, value in description.items() if key not in known}
+    own = {"format", "ttame", "backbone", "attention"}
+    provenance = {key: value for key, value in description.items() if key not in own}
     explainer = Explainer(loaded, attention, form, provenance).eval()
     return explainer if device is None else explainer.to(device)
 
@@ -213,22 +245,44 @@ def _check_fingerprint(described: Mapping[str, Any], backbone: Backbone, force: 
     _log.warning("%s; loaded all the same", message)
 
 
-def _read_weights(path: Path, digest: str | None) -> dict[str, Tensor]:
+def _keep_previous(folder: Path) -> None:
+    """Keep weights that belong to the description beside them until a new one stands there."""
+    try:
+        description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        content = (folder / WEIGHTS).read_bytes()
+        belong = hashlib.sha256(content).hexdigest() == description["attention"]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # no explainer to keep
+    if belong:
+        write_atomically(folder / PREVIOUS, lambda file: file.write(content))
+
+
+def _read_weights(folder: Path, digest: str | None) -> dict[str, Tensor]:
     from safetensors.torch import load as from_bytes
 
     try:
-        content = path.read_bytes()
-        if digest is not None and hashlib.sha256(content).hexdigest() != digest:
-            raise StorageError(f"{path} does not belong to the {DESCRIPTION} beside it")
+        content = _weights_of(folder, digest)
         state: dict[str, Tensor] = from_bytes(content)
     except StorageError:
         raise
     except Exception as error:  # safetensors has no error class of its own to name here
-        raise StorageError(f"cannot read {path}: {_first_line(error)}") from error
+        raise StorageError(f"cannot read {folder / WEIGHTS}: {_first_line(error)}") from error
     return {
         name: tensor.float() if tensor.is_floating_point() else tensor
         for name, tensor in state.items()
     }
+
+
+def _weights_of(folder: Path, digest: str | None) -> bytes:
+    """Return the weights that the description names; those before them after a torn save."""
+    content = (folder / WEIGHTS).read_bytes()
+    if digest is None or hashlib.sha256(content).hexdigest() == digest:
+        return content
+    with contextlib.suppress(OSError):
+        previous = (folder / PREVIOUS).read_bytes()
+        if hashlib.sha256(previous).hexdigest() == digest:
+            return previous
+    raise StorageError(f"{folder / WEIGHTS} does not belong to the {DESCRIPTION} beside it")
 
 
 def _stored(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
