@@ -69,7 +69,7 @@ def test_permissions_follow_the_umask(tmp_path: Path, umask: int, mode: int) -> 
 
 def test_a_file_in_the_place_of_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("x")
-    with pytest.raises(StorageError, match="cannot write .*taken"):
+    with pytest.raises(StorageError, match=r"cannot write .*taken"):
         write_atomically(tmp_path / "taken" / "file.bin", lambda file: file.write(b"x"))
     with pytest.raises(StorageError, match="choose another folder"):
         check_writable(tmp_path / "taken")

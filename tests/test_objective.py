@@ -10,7 +10,7 @@ from ttame.objective import ObjectiveWeights, area, cross_entropy, objective, va
 
 
 def test_the_weights_are_the_paper_s() -> None:
-    assert ObjectiveWeights() == ObjectiveWeights(cross_entropy=1.5, area=2.0, variation=0.01)
+    assert ObjectiveWeights() == ObjectiveWeights(1.5, 2.0, 0.01, bound=0.0)
 
 
 def test_cross_entropy_by_hand() -> None:
@@ -21,6 +21,22 @@ def test_cross_entropy_by_hand() -> None:
 
 def test_cross_entropy_of_half_precision_logits_is_float32() -> None:
     assert cross_entropy(torch.randn(2, 3).bfloat16(), torch.tensor([0, 1])).dtype == torch.float32
+
+
+@pytest.mark.parametrize("bound", [0.2, 0.7, 1.0])
+def test_bounded_cross_entropy_by_hand(bound: float) -> None:
+    logits = torch.tensor([[0.0, math.log(3.0)], [0.0, 0.0]])
+    value = cross_entropy(logits, torch.tensor([1, 0]), bound)
+    expected = ((1 - 0.75**bound) / bound + (1 - 0.5**bound) / bound) / 2
+    assert float(value) == pytest.approx(expected, abs=1e-6)
+    lost = cross_entropy(torch.tensor([[0.0, 500.0]]), torch.tensor([0]), bound)
+    assert float(lost) == pytest.approx(1 / bound, abs=1e-6)
+
+
+def test_a_small_bound_is_nearly_the_cross_entropy() -> None:
+    logits, classes = torch.randn(4, 5), torch.tensor([0, 1, 4, 2])
+    near = cross_entropy(logits, classes, 1e-4)
+    torch.testing.assert_close(near, cross_entropy(logits, classes), rtol=1e-3, atol=0)
 
 
 def test_area_by_hand() -> None:
@@ -56,14 +72,14 @@ def test_terms_equal_the_loops(shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    "weights", [ObjectiveWeights(), ObjectiveWeights(1.0, 0.0, 0.5), ObjectiveWeights(0, 0, 0)]
+    "weights", [ObjectiveWeights(), ObjectiveWeights(1.0, 0.0, 0.5, 0.3), ObjectiveWeights(0, 0, 0)]
 )
 def test_objective_adds_the_weighted_terms(weights: ObjectiveWeights) -> None:
     logits, classes, masks = torch.randn(2, 5), torch.tensor([4, 0]), torch.rand(2, 1, 3, 3)
     terms = objective(logits, classes, masks, weights)
     assert set(terms) == {"cross_entropy", "area", "variation", "loss"}
     expected = (
-        weights.cross_entropy * cross_entropy(logits, classes)
+        weights.cross_entropy * cross_entropy(logits, classes, weights.bound)
         + weights.area * area(masks)
         + weights.variation * variation(masks)
     )
