@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from ttame.backbone.contract import Backbone, BackboneOutput
     from ttame.backbone.registry import load_backbone
     from ttame.benchmark.evaluation import evaluate
+    from ttame.data import sample_photos
     from ttame.errors import TtameError
     from ttame.explainer import Explainer, new_explainer
     from ttame.explanation import Explanation
@@ -30,6 +31,7 @@ _HOMES = {
     "load": "ttame.storage",
     "load_backbone": "ttame.backbone.registry",
     "new_explainer": "ttame.explainer",
+    "sample_photos": "ttame.data",
     "train": "ttame.training.run",
 }
 
@@ -45,6 +47,7 @@ __all__ = [
     "load",
     "load_backbone",
     "new_explainer",
+    "sample_photos",
     "train",
 ]
 
