@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import types
 import typing
 from dataclasses import asdict, dataclass, fields, replace
@@ -65,17 +66,21 @@ class TrainingConfig:
     workers: int = -1
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "val_images"):
-            if getattr(self, name) < 1:
-                raise InputError(f"expected {name} of at least 1, got {getattr(self, name)}")
+        for name, (low, high) in RANGES.items():
+            value = getattr(self, name)
+            if not (low <= value <= high and math.isfinite(value)):
+                upper = f" and at most {high:.10g}" if math.isfinite(high) else ""
+                raise InputError(f"expected {name} of at least {low}{upper}, got {value}")
         if self.batch_size < 2:
             raise InputError("expected a batch size of at least 2: BatchNorm needs several photos")
         if not self.shares or not all(0 < share <= 1 for share in self.shares):
             raise InputError(f"expected shares in (0, 1], got {self.shares}")
         if not 0 < self.val_share < 1:
             raise InputError(f"expected val_share between 0 and 1, got {self.val_share}")
-        if not self.lr > 0:
+        if not 0 < self.lr < math.inf:
             raise InputError(f"expected a learning rate above 0, got {self.lr}")
+        if not self.momentum < 1:
+            raise InputError(f"expected a momentum below 1, got {self.momentum}")
         for name, valid in CHOICES.items():
             if getattr(self, name) not in valid:
                 raise unknown_name(name, getattr(self, name), valid)
@@ -84,6 +89,21 @@ class TrainingConfig:
         """Return plain values for JSON."""
         return {**asdict(self), "shares": list(self.shares)}
 
+
+# Smallest and largest value of a setting, both allowed.
+RANGES = {
+    "epochs": (1, math.inf),
+    "batch_size": (1, math.inf),
+    "val_images": (1, math.inf),
+    "cross_entropy_weight": (0, math.inf),
+    "cross_entropy_bound": (0, math.inf),
+    "area_weight": (0, math.inf),
+    "variation_weight": (0, math.inf),
+    "weight_decay": (0, math.inf),
+    "momentum": (0, 1),
+    "seed": (0, 2**32 - 1),  # what numpy's generator takes
+    "workers": (-1, math.inf),
+}
 
 CHOICES = {
     "head": ("tied", "independent"),
@@ -148,6 +168,6 @@ def _parse(key: str, value: Any, kind: Any) -> Any:
         if kind is int and float(value) != int(float(value)):
             raise ValueError
         return kind(float(value)) if kind is int else kind(value)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, OverflowError, TypeError, ValueError):
         name = getattr(kind, "__name__", str(kind))
         raise InputError(f"expected {key} of type {name}, got {value!r}") from None

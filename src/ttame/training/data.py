@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
@@ -37,8 +38,9 @@ class PhotoData(pl.LightningDataModule):
         super().__init__()
         photos = list_photos(data)
         if len(photos) < FEWEST_PHOTOS:
+            place = f" in {data}" if isinstance(data, str | Path) else ""
             raise TrainingError(
-                f"found {len(photos)} photos in {data}, a training needs at least {FEWEST_PHOTOS} "
+                f"found {len(photos)} photos{place}, a training needs at least {FEWEST_PHOTOS} "
                 "and works well from a few thousand"
             )
         self.digest = data_digest(photos)

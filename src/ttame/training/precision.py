@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import torch
 
-from ttame.errors import InputError
+from ttame.errors import InputError, unknown_name
+
+PRECISIONS = (
+    "auto",
+    "bf16-mixed",
+    "16-mixed",
+    "32-true",
+    "64-true",
+    "bf16-true",
+    "16-true",
+    "bf16",
+    "16",
+    "32",
+    "64",
+)
 
 
 def pick_accelerator(device: str) -> tuple[str, list[int] | str | int]:
@@ -19,12 +33,22 @@ def pick_accelerator(device: str) -> tuple[str, list[int] | str | int]:
     """
     if device == "auto":
         return ("gpu", "auto") if torch.cuda.is_available() else ("cpu", 1)
+    wanted: torch.device | None
     try:
         wanted = torch.device(device)
     except RuntimeError:
-        raise InputError(f"unknown device {device!r}; use 'auto', 'cpu', 'cuda' or 'mps'") from None
+        wanted = None
+    if wanted is None or wanted.type not in ("cpu", "cuda", "mps"):
+        raise InputError(f"unknown device {device!r}; use 'auto', 'cpu', 'cuda' or 'mps'")
     if wanted.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"device {device!r} was asked for and no CUDA GPU is available")
+    if wanted.type == "cuda" and (wanted.index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f"device {device!r} was asked for and there are {torch.cuda.device_count()} CUDA GPUs, "
+            "counted from 0"
+        )
+    if wanted.type == "mps" and not torch.backends.mps.is_available():
+        raise InputError(f"device {device!r} was asked for and no Apple GPU is available")
     if wanted.type == "cuda":
         return "gpu", [wanted.index] if wanted.index is not None else 1
     return wanted.type, 1
@@ -34,7 +58,12 @@ def pick_precision(precision: str, accelerator: str) -> str:
     """Return lightning's precision; ``"auto"`` takes bfloat16 only where it is computed natively.
 
     A CPU without bfloat16 instructions emulates them many times slower than float32 runs.
+
+    Raises:
+        UnknownNameError: There is no precision of that name.
     """
+    if precision not in PRECISIONS:
+        raise unknown_name("precision", precision, PRECISIONS)
     if precision != "auto":
         return precision
     if accelerator == "gpu":
