@@ -62,7 +62,7 @@ class ExplainerTraining(pl.LightningModule):
         if len(batch.pixels) < 2:
             return None
         images = self.normalised(batch)
-        classes = None
+        before = [statistic.clone() for statistic in self._statistics()]
         if self.config.block:
             with torch.no_grad():
                 output = self._frozen[0](images)
@@ -80,6 +80,8 @@ class ExplainerTraining(pl.LightningModule):
             {**terms, "mask_area": masks.detach().mean()}, prog_bar=True, batch_size=len(images)
         )
         if not torch.isfinite(terms["loss"]):
+            for statistic, value in zip(self._statistics(), before, strict=True):
+                statistic.copy_(value)
             self.stop_on_nan()
             return None
         return terms["loss"]
@@ -100,6 +102,10 @@ class ExplainerTraining(pl.LightningModule):
         self.trainer.should_stop = True
 
     nan_at_step: int | None = None
+
+    def _statistics(self) -> list[Tensor]:
+        """Return the running statistics of the branches, which a forward pass alone moves."""
+        return list(self.attention.branches.buffers())
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
         """Score AD and IC at 100, 50 and 15 %, and look for collapse."""
@@ -138,7 +144,13 @@ class ExplainerTraining(pl.LightningModule):
         else:
             optimizer = torch.optim.AdamW(groups, lr=config.lr)
         steps = max(2, int(self.trainer.estimated_stepping_batches))
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, total_steps=steps + 1)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer,
+            config.lr,
+            total_steps=steps + 1,
+            # It would replace SGD's momentum by its own; AdamW's first beta may be cycled.
+            cycle_momentum=config.optimizer != "sgd",
+        )
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
