@@ -12,6 +12,7 @@ from ttame.errors import TrainingError
 from ttame.images.augmentation import RandomView
 from ttame.images.dataset import Batch, PhotoDataset, loader
 from ttame.images.listing import data_digest, list_photos, sample, split
+from ttame.training.seeding import epoch_seed
 
 if TYPE_CHECKING:
     from torch.utils.data import DataLoader
@@ -47,6 +48,7 @@ class PhotoData(pl.LightningDataModule):
         self.train_photos, held_out = split(photos, config.val_share, config.seed)
         self.val_photos = sample(held_out, min(config.val_images, len(held_out)), config.seed)
         self.config = config
+        self.first_epoch = 0
         self.preprocessing = preprocessing
         self.workers = config.workers if config.workers >= 0 else automatic_workers()
 
@@ -55,19 +57,29 @@ class PhotoData(pl.LightningDataModule):
         dataset = PhotoDataset(
             self.train_photos, self.preprocessing, RandomView(self.preprocessing)
         )
-        return self._loader(dataset, shuffle=True)
+        seed = epoch_seed(self.config.seed, self.first_epoch)
+        return self._loader(dataset, shuffle=True, seed=seed)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """In order, as the classifier's own preprocessing sees them."""
-        return self._loader(PhotoDataset(self.val_photos, self.preprocessing), shuffle=False)
+        dataset = PhotoDataset(self.val_photos, self.preprocessing)
+        return self._loader(dataset, shuffle=False, seed=self.config.seed)
 
-    def _loader(self, dataset: PhotoDataset, shuffle: bool) -> DataLoader[Batch]:
+    def state_dict(self) -> dict[str, Any]:
+        """Return with which epoch a resumed training begins; checkpoints are written after one."""
+        return {"first_epoch": self.trainer.current_epoch + 1 if self.trainer is not None else 0}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up a resumed training."""
+        self.first_epoch = state_dict["first_epoch"]
+
+    def _loader(self, dataset: PhotoDataset, shuffle: bool, seed: int) -> DataLoader[Batch]:
         return loader(
             dataset,
             batch_size=self.config.batch_size,
             workers=self.workers,
             shuffle=shuffle,
-            seed=self.config.seed,
+            seed=seed,
         )
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import os
 import platform
+import signal
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,9 +33,12 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ttame.training.data import PhotoData
+    from ttame.training.keeping import BestExplainer
     from ttame.training.module import ExplainerTraining
 
 _log = logging.getLogger(__name__)
+
+LAST = "last.ckpt"
 
 # Settings that a resumed training may change; all others must be those it began with.
 _FREE_ON_RESUME = {"device", "workers", "precision"}
@@ -82,28 +89,32 @@ def train(
     log_folder = out / "training"
     _check_place(out, log_folder, resume, overwrite)
     accelerator, devices = pick_accelerator(config.device)
+    pick_precision(config.precision, accelerator)  # refuses unknown names before anything is done
     backbone = _backbone(backbone_or_source, weights, layers)
     config = _fitting(config, backbone, explicit="head" in overrides)
-    _remember_config(log_folder, config, resume)
 
     from ttame.training.data import PhotoData
 
     photos = PhotoData(data, backbone.preprocessing, config)
-    with _own_random_numbers(config.seed):
-        explainer = new_explainer(
-            backbone, config.head, mask_form=config.mask_form, start=config.start
-        )
-        module = _fit(
-            explainer, config, photos, out, preset, resume, progress, accelerator, devices
-        )
+    _remember_config(log_folder, config, photos.digest, resume)
+    try:
+        with _own_random_numbers(config.seed):
+            explainer = new_explainer(
+                backbone, config.head, mask_form=config.mask_form, start=config.start
+            )
+            module, keeper = _fit(
+                explainer, config, photos, out, preset, resume, progress, accelerator, devices
+            )
+    finally:
+        backbone.to("cpu").to(memory_format=torch.contiguous_format)
     if module.nan_at_step is not None:
-        kept = _keep_last_good(explainer, out)
+        kept = _keep_last_good(explainer, keeper)
         raise TrainingError(
             f"the loss was not finite at step {module.nan_at_step}, the training stopped; "
             f"{kept} is in {out}; try a smaller lr"
         )
     _check_untouched(backbone)
-    return _best(explainer, out)
+    return _best(explainer, keeper)
 
 
 def _fit(
@@ -116,20 +127,29 @@ def _fit(
     progress: bool,
     accelerator: str,
     devices: Any,
-) -> ExplainerTraining:
+) -> tuple[ExplainerTraining, BestExplainer]:
     import lightning.pytorch as pl
     from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 
     from ttame.training.guards import CollapseGuard
     from ttame.training.keeping import BestExplainer
     from ttame.training.module import ExplainerTraining
+    from ttame.training.seeding import EpochSeed
 
     log_folder = out / "training"
     module = ExplainerTraining(explainer, config)
+    keeper = BestExplainer(explainer, out, lambda: _record(config, photos, preset))
     callbacks: list[pl.Callback] = [
+        EpochSeed(config.seed),
         CollapseGuard(),
-        BestExplainer(explainer, out, lambda: _record(config, photos, preset)),
-        ModelCheckpoint(log_folder, save_last=True, save_top_k=0, enable_version_counter=False),
+        keeper,
+        # Overwritten at the end of every epoch; what is best lies in the explainer folder.
+        ModelCheckpoint(
+            log_folder,
+            filename=Path(LAST).stem,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        ),
     ]
     if progress:
         callbacks.append(RichProgressBar(leave=True))
@@ -147,11 +167,10 @@ def _fit(
             enable_model_summary=False,
             default_root_dir=log_folder,
         )
-        last = str(log_folder / "last.ckpt") if resume else None
-        trainer.fit(module, datamodule=photos, ckpt_path=last, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-    return module
+        last = str(log_folder / LAST) if resume else None
+        with _own_interrupts():
+            trainer.fit(module, datamodule=photos, ckpt_path=last, weights_only=True)
+    return module, keeper
 
 
 def _backbone(
@@ -178,8 +197,8 @@ def _fitting(config: TrainingConfig, backbone: Backbone, explicit: bool) -> Trai
 
 
 def _check_place(out: Path, log_folder: Path, resume: bool, overwrite: bool) -> None:
-    if resume and not (log_folder / "last.ckpt").is_file():
-        raise StorageError(f"nothing to resume in {out}: there is no {log_folder / 'last.ckpt'}")
+    if resume and not (log_folder / LAST).is_file():
+        raise StorageError(f"nothing to resume in {out}: there is no {log_folder / LAST}")
     if not resume and not overwrite and (out / storage.DESCRIPTION).exists():
         raise StorageError(
             f"{out} holds an explainer already; choose another folder, resume its training "
@@ -187,18 +206,23 @@ def _check_place(out: Path, log_folder: Path, resume: bool, overwrite: bool) -> 
         )
 
 
-def _remember_config(log_folder: Path, config: TrainingConfig, resume: bool) -> None:
+def _remember_config(log_folder: Path, config: TrainingConfig, digest: str, resume: bool) -> None:
     path = log_folder / "config.json"
-    values = config.to_dict()
+    values = {**config.to_dict(), "data_digest": digest}
+    if not resume:
+        # What an earlier training left could be taken for this one's.
+        (log_folder / LAST).unlink(missing_ok=True)
     if resume and path.is_file():
         before = json.loads(path.read_text(encoding="utf-8"))
         changed = [
-            f"{key} was {before.get(key)!r}, now {value!r}"
+            f"{key} was {before[key]!r}, now {value!r}"
             for key, value in values.items()
-            if key not in _FREE_ON_RESUME and before.get(key) != value
+            if key not in _FREE_ON_RESUME and key in before and before[key] != value
         ]
         if changed:
-            raise InputError("a resumed training keeps its settings; " + "; ".join(changed))
+            raise InputError(
+                "a resumed training keeps its settings and its photos; " + "; ".join(changed)
+            )
     text = json.dumps(values, indent=2).encode()
     write_atomically(path, lambda file: file.write(text))
 
@@ -229,22 +253,29 @@ def _loggers(folder: Path) -> list[Any]:
 
     from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
-    loggers: list[Any] = [CSVLogger(folder, name="", version="log")]
+    # The logger would delete a log that lies there: each resumption gets a log of its own.
+    free = next(name for name in _log_names() if not (folder / name).exists())
+    loggers: list[Any] = [CSVLogger(folder, name="", version=free)]
     if find_spec("tensorboard"):
         loggers.append(TensorBoardLogger(folder, name="", version="tensorboard"))
     return loggers
 
 
-def _keep_last_good(explainer: Explainer, out: Path) -> str:
-    if (out / storage.DESCRIPTION).exists():
+def _log_names() -> Iterator[str]:
+    yield "log"
+    yield from (f"log-{number}" for number in count(2))
+
+
+def _keep_last_good(explainer: Explainer, keeper: BestExplainer) -> str:
+    if math.isfinite(keeper.best):
         return "the best explainer before it"
     explainer.attention.eval()
-    storage.save(explainer, out)
+    explainer.provenance = keeper.describe()
+    storage.save(explainer, keeper.folder)
     return "the last good state"
 
 
 def _check_untouched(backbone: Backbone) -> None:
-    backbone.to("cpu").to(memory_format=torch.contiguous_format)
     if fingerprint(backbone.module) != backbone.identity.fingerprint:
         raise TrainingError(
             f"the weights of {backbone.identity.name} changed during the training: something "
@@ -252,12 +283,13 @@ def _check_untouched(backbone: Backbone) -> None:
         )
 
 
-def _best(explainer: Explainer, out: Path) -> Explainer:
-    if not (out / storage.DESCRIPTION).exists():
+def _best(explainer: Explainer, keeper: BestExplainer) -> Explainer:
+    if not math.isfinite(keeper.best):
         raise TrainingError(
             "no validation photo could be read, so there is no best explainer; check the data"
         )
-    best = storage.load(out, backbone=explainer.backbone)
+    best = storage.load(keeper.folder, backbone=explainer.backbone)
+    explainer.provenance = best.provenance
     explainer.attention.load_state_dict(best.attention.state_dict())
     explainer.attention.to("cpu")
     return explainer.eval()
@@ -266,12 +298,35 @@ def _best(explainer: Explainer, out: Path) -> Explainer:
 @contextmanager
 def _own_random_numbers(seed: int) -> Iterator[None]:
     """Seed this training and leave the caller's random numbers as they were."""
+    from lightning.fabric.utilities.seed import _collect_rng_states, _set_rng_states
     from lightning.pytorch import seed_everything
-    from lightning.pytorch.utilities.seed import isolate_rng
 
-    with isolate_rng():
+    states = _collect_rng_states()
+    environment = {name: os.environ.get(name) for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")}
+    try:
         seed_everything(seed, workers=True, verbose=False)
         yield
+    finally:  # lightning's own isolate_rng forgets the way back after an exception
+        _set_rng_states(states)
+        for name, value in environment.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+@contextmanager
+def _own_interrupts() -> Iterator[None]:
+    """Turn lightning's exit after Ctrl+C back into KeyboardInterrupt, and listen to it again."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        if signal.getsignal(signal.SIGINT) is not before:
+            signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
