@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ttame import masking
+from ttame.backbone.affine import AffineNorms
 from ttame.metrics.confidence import average_drop, increase_in_confidence
 from ttame.metrics.shares import cut_to_shares, full_masks
 from ttame.objective import ObjectiveWeights, objective
@@ -51,7 +52,7 @@ class ExplainerTraining(pl.LightningModule):
 
     def forward(self, images: Tensor, classes: Tensor | None = None) -> tuple[Tensor, ...]:
         """Return logits (B, K), the classes (B, n) and their maps (B, n, h, w)."""
-        with torch.no_grad():
+        with torch.no_grad(), AffineNorms():
             output = self._frozen[0](images)
         if classes is None:
             classes = output.logits.argmax(dim=1, keepdim=True)
@@ -64,7 +65,7 @@ class ExplainerTraining(pl.LightningModule):
         images = self.normalised(batch)
         before = [statistic.clone() for statistic in self._statistics()]
         if self.config.block:
-            with torch.no_grad():
+            with torch.no_grad(), AffineNorms():
                 output = self._frozen[0](images)
             labels = output.logits.argmax(dim=1)
             maps = self.attention(output.features, labels.expand(len(labels), -1))
@@ -74,7 +75,9 @@ class ExplainerTraining(pl.LightningModule):
             _, classes, maps = self(images)
             labels = classes[:, 0]
             masks = regularised = masking.to_masks(maps, self.config.mask_form)
-        logits = self._frozen[0].logits(self._masked(images, masks))
+        masked = self._masked(images, masks)
+        with AffineNorms():
+            logits = self._frozen[0].logits(masked)
         terms = objective(logits, labels, regularised, self.weights)
         self.log_dict(
             {**terms, "mask_area": masks.detach().mean()}, prog_bar=True, batch_size=len(images)
