@@ -30,7 +30,7 @@ def column(explanation: Explanation, i: int) -> tuple[list[Image.Image], list[st
     images = [to_pil_image(explanation.pixels[i])]
     images += [explanation.overlay(i, j) for j in places]
     titles = [
-        "",
+        "photo",
         *(f"{explanation.label(i, j)}  {explanation.probability(i, j):.0%}" for j in places),
     ]
     return images, titles
