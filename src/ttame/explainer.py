@@ -62,6 +62,10 @@ class Explainer(nn.Module):
         """Where the attention mechanism's parameters are."""
         return next(self.attention.parameters()).device
 
+    def train(self, mode: bool = True) -> Explainer:  # noqa: ARG002
+        """Stay in eval mode: explaining never moves a statistic; :func:`ttame.train` trains."""
+        return super().train(False)
+
     @torch.no_grad()
     def forward(self, images: Tensor, classes: Any = None) -> Explanation:
         """Classify and explain what the classifier itself takes.

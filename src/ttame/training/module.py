@@ -134,10 +134,12 @@ class ExplainerTraining(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW or Nesterov SGD, decay on weights only, OneCycle over all steps."""
         config = self.config
-        parameters = list(self.attention.parameters())
+        named = dict(self.attention.named_parameters())
+        biases = [value for name, value in named.items() if name.endswith("bias")]
+        others = [value for name, value in named.items() if not name.endswith("bias")]
         groups = [
-            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+            {"params": others, "weight_decay": config.weight_decay},
+            {"params": biases, "weight_decay": 0.0},
         ]
         optimizer: torch.optim.Optimizer
         if config.optimizer == "sgd":
