@@ -209,3 +209,11 @@ def _accuracy(backbone, folder, labels, count=24):
             predicted = labels[int(backbone.logits(images).argmax())]
         right += predicted == int(row["imagenet_label"])
     return right
+
+
+def test_loading_works_inside_inference_mode():
+    with torch.inference_mode():
+        backbone = load_backbone("timm/test_resnet", pretrained=False, image_size=64)
+    images = torch.zeros(1, 3, 64, 64, requires_grad=True)
+    backbone(images).logits.sum().backward()
+    assert images.grad is not None

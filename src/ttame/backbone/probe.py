@@ -55,6 +55,7 @@ def probe_images(size: Size, channels: int, like: nn.Module, batch: int = 2) -> 
     return noise if weight is None else noise.to(weight.device, weight.dtype)
 
 
+@torch.inference_mode(False)  # in it, tensors count no versions
 @torch.no_grad()
 def probe(model: nn.Module, images: Tensor) -> Probe:
     """Run a classifier once and find its feature maps.

@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from ttame.backbone.contract import Backbone
@@ -23,6 +24,7 @@ _LIBRARIES = ("ttame.backbone.embedded", "ttame.backbone.timm", "ttame.backbone.
 _SIDES = (224, 32, 28, 64, 96, 128, 160, 192, 256, 299, 384, 448, 512, 518)
 
 
+@torch.inference_mode(False)  # parameters made in it could not be trained through later
 def load_backbone(
     source_or_module: str | nn.Module,
     weights: str | Path | None = None,

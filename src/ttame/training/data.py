@@ -11,7 +11,7 @@ import lightning.pytorch as pl
 from ttame.errors import TrainingError
 from ttame.images.augmentation import RandomView
 from ttame.images.dataset import Batch, PhotoDataset, loader
-from ttame.images.listing import data_digest, list_photos, sample, split
+from ttame.images.listing import Photo, data_digest, list_photos, sample, split
 from ttame.training.seeding import epoch_seed
 
 if TYPE_CHECKING:
@@ -21,6 +21,25 @@ if TYPE_CHECKING:
     from ttame.training.config import TrainingConfig
 
 FEWEST_PHOTOS = 8
+
+
+def find_photos(data: Any) -> list[Photo]:
+    """List the photos of a training.
+
+    Args:
+        data: What :func:`ttame.images.listing.list_photos` takes.
+
+    Raises:
+        TrainingError: There are too few.
+    """
+    photos = list_photos(data)
+    if len(photos) < FEWEST_PHOTOS:
+        place = f" in {data}" if isinstance(data, str | Path) else ""
+        raise TrainingError(
+            f"found {len(photos)} photos{place}, a training needs at least {FEWEST_PHOTOS} "
+            "and works well from a few thousand"
+        )
+    return photos
 
 
 class PhotoData(pl.LightningDataModule):
@@ -37,13 +56,7 @@ class PhotoData(pl.LightningDataModule):
 
     def __init__(self, data: Any, preprocessing: Preprocessing, config: TrainingConfig) -> None:
         super().__init__()
-        photos = list_photos(data)
-        if len(photos) < FEWEST_PHOTOS:
-            place = f" in {data}" if isinstance(data, str | Path) else ""
-            raise TrainingError(
-                f"found {len(photos)} photos{place}, a training needs at least {FEWEST_PHOTOS} "
-                "and works well from a few thousand"
-            )
+        photos = find_photos(data)
         self.digest = data_digest(photos)
         self.train_photos, held_out = split(photos, config.val_share, config.seed)
         self.val_photos = sample(held_out, min(config.val_images, len(held_out)), config.seed)

@@ -90,12 +90,13 @@ def train(
     _check_place(out, log_folder, resume, overwrite)
     accelerator, devices = pick_accelerator(config.device)
     pick_precision(config.precision, accelerator)  # refuses unknown names before anything is done
+
+    from ttame.training.data import PhotoData, find_photos
+
+    found = find_photos(data)  # before a classifier is fetched for nothing
     backbone = _backbone(backbone_or_source, weights, layers)
     config = _fitting(config, backbone, explicit="head" in overrides)
-
-    from ttame.training.data import PhotoData
-
-    photos = PhotoData(data, backbone.preprocessing, config)
+    photos = PhotoData(found, backbone.preprocessing, config)
     _remember_config(log_folder, config, photos.digest, resume)
     try:
         with _own_random_numbers(config.seed):
