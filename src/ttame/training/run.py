@@ -130,11 +130,12 @@ def _fit(
     devices: Any,
 ) -> tuple[ExplainerTraining, BestExplainer]:
     import lightning.pytorch as pl
-    from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+    from lightning.pytorch.callbacks import ModelCheckpoint
 
     from ttame.training.guards import CollapseGuard
     from ttame.training.keeping import BestExplainer
     from ttame.training.module import ExplainerTraining
+    from ttame.training.progress import Progress
     from ttame.training.seeding import EpochSeed
 
     log_folder = out / "training"
@@ -153,7 +154,7 @@ def _fit(
         ),
     ]
     if progress:
-        callbacks.append(RichProgressBar(leave=True))
+        callbacks.append(Progress(leave=True))
     with _quiet():
         trainer = pl.Trainer(
             accelerator=accelerator,
