@@ -186,3 +186,12 @@ def test_the_default_start_stays_near_the_class_activation_map() -> None:
     cam = explainer(images, "all").maps
     pairs = torch.stack([maps.flatten(2), cam.flatten(2)], dim=2).flatten(0, 1)
     assert torch.stack([torch.corrcoef(pair)[0, 1] for pair in pairs]).min() > 0.95
+
+
+def test_parameters_made_in_inference_mode_work_too():
+    with torch.inference_mode():
+        made = AttentionMechanism([4], IndependentHead([4], 3)).eval()
+        features = (torch.randn(2, 4, 5, 5),)
+        inside = made(features)
+    with torch.no_grad():
+        torch.testing.assert_close(made(features), inside)
