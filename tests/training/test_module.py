@@ -196,7 +196,7 @@ def test_validation_of_no_readable_photo_logs_nothing(config: Config) -> None:
     assert not logged
 
 
-def test_weights_decay_and_biases_and_gains_do_not(config: Config) -> None:
+def test_weights_and_gains_decay_and_biases_do_not(config: Config) -> None:
     _, module, _ = made(config("paper"))
     optimizer = module.configure_optimizers()["optimizer"]
     assert isinstance(optimizer, torch.optim.SGD)
@@ -206,7 +206,8 @@ def test_weights_decay_and_biases_and_gains_do_not(config: Config) -> None:
     assert free["weight_decay"] == 0
     names = {id(parameter): name for name, parameter in module.attention.named_parameters()}
     in_decayed = {names[id(parameter)] for parameter in decayed["params"]}
-    assert in_decayed == {f"branches.{i}.conv.weight" for i in range(3)} | {"head.weight"}
+    in_branches = {f"branches.{i}.{part}.weight" for i in range(3) for part in ("conv", "norm")}
+    assert in_decayed == in_branches | {"head.weight"}
     assert len(decayed["params"]) + len(free["params"]) == len(names)
 
 

@@ -31,7 +31,7 @@ class TrainingConfig:
         optimizer: ``"adamw"`` or ``"sgd"`` (Nesterov); OneCycle schedule for both.
         lr: Maximum learning rate.
         momentum: Momentum of SGD.
-        weight_decay: On weights only, none on biases and gains.
+        weight_decay: On weights and BatchNorm gains, none on biases.
         epochs: Passes over the photos.
         batch_size: Photos per step.
         seed: Of the start, the order, the augmentation and the validation split.

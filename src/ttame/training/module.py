@@ -124,7 +124,9 @@ class ExplainerTraining(pl.LightningModule):
         cuts = cut_to_shares(full, VALIDATION_SHARES)
         for index, share in enumerate(VALIDATION_SHARES):
             masked = self._blend(images, cuts[:, index : index + 1], "black")
-            o = self._frozen[0].logits(masked).float().softmax(dim=1).gather(1, classes)[:, 0]
+            with AffineNorms():  # as for p: other rounding would count as a change
+                logits = self._frozen[0].logits(masked)
+            o = logits.float().softmax(dim=1).gather(1, classes)[:, 0]
             drops.append(average_drop(p, o).mean())
             scores[f"val/ad_{round(100 * share)}"] = drops[-1]
             scores[f"val/ic_{round(100 * share)}"] = increase_in_confidence(p, o).mean()
@@ -132,7 +134,7 @@ class ExplainerTraining(pl.LightningModule):
         self.log_dict(scores, batch_size=len(images), on_epoch=True)
 
     def configure_optimizers(self) -> Any:
-        """AdamW or Nesterov SGD, decay on weights only, OneCycle over all steps."""
+        """AdamW or Nesterov SGD, decay on all but biases, OneCycle over all steps."""
         config = self.config
         named = dict(self.attention.named_parameters())
         biases = [value for name, value in named.items() if name.endswith("bias")]
