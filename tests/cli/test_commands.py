@@ -64,6 +64,11 @@ def test_an_interrupted_training_says_how_to_go_on(call, tmp_path, monkeypatch):
     monkeypatch.setattr("ttame.training.run.train", interrupted)
     result = call("train", "-m", SOURCE, "-d", tmp_path, "-o", tmp_path / "out")
     assert result.exit_code == 130
+    assert result.stderr.startswith("stopped: no epoch was finished")
+    (tmp_path / "out" / "training").mkdir(parents=True)
+    (tmp_path / "out" / "training" / "last.ckpt").touch()
+    result = call("train", "-m", SOURCE, "-d", tmp_path, "-o", tmp_path / "out")
+    assert result.exit_code == 130
     assert result.stderr.startswith(f"stopped: what was finished is in {tmp_path / 'out'}")
     assert "--resume" in result.stderr
 

@@ -74,6 +74,7 @@ def train(
     overrides = merge({k: v for k, v in named.items() if v is not None}, settings or [])
     _check(preset, overrides, data, out)
 
+    from ttame.training.run import LAST
     from ttame.training.run import train as run_training
 
     try:
@@ -89,6 +90,8 @@ def train(
             **overrides,
         )
     except KeyboardInterrupt:
+        if not (out / "training" / LAST).is_file():
+            raise KeyboardInterrupt("no epoch was finished, nothing to resume") from None
         raise KeyboardInterrupt(
             f"what was finished is in {out}; run the same command with --resume to continue"
         ) from None
