@@ -39,7 +39,8 @@ class FeatureBranch(nn.Module):
         """Map a feature map (B, C, H, W) to (B, C, H, W)."""
         if self.training:
             return F.relu(self.norm(self.conv(feature)) + feature)
-        weight, bias = self.folded() if torch.is_grad_enabled() else self._remembered()
+        traced = torch.compiler.is_compiling() or torch.is_grad_enabled()
+        weight, bias = self.folded() if traced else self._remembered()
         return F.relu(F.conv2d(feature, weight, bias))
 
     def folded(self) -> tuple[Tensor, Tensor]:

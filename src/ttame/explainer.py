@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,8 @@ from ttame.classes import ClassRequest, parse_classes, resolve_class
 from ttame.errors import InputError
 from ttame.explanation import Explanation, concatenate
 from ttame.heads import TiedHead, make_head
+
+_log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from ttame.backbone.contract import Backbone
@@ -224,7 +227,12 @@ def new_explainer(
     made = make_head(head, backbone)
     attention = AttentionMechanism([shape[0] for shape in backbone.feature_shapes], made)
     if start == "cam" and isinstance(made, TiedHead):
-        made.start_as_cam()
+        if not made.start_as_cam():
+            _log.warning(
+                "no layer of %s is as wide as its final linear layer: the maps start at random, "
+                "not as class activation maps, and need more photos",
+                backbone.identity.name,
+            )
         attention.silence_branches()
     return Explainer(backbone, attention, mask_form).eval()
 

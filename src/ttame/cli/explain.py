@@ -72,7 +72,9 @@ def explain(
     pictures = sum(len(photo["maps"]) for photo in results.photos)
     broken = f", {len(results.broken)} could not be read" if results.broken else ""
     say(f"{pictures} pictures of {len(results.photos)} photos in {out}{broken}")
-    if not results.photos:
+    # A folder's broken photos are only listed; a photo that was named must not be missed.
+    named = {str(path) for path in images if not Path(path).is_dir()}
+    if not results.photos or any(entry["file"] in named for entry in results.broken):
         raise typer.Exit(FAILED)
 
 

@@ -56,8 +56,7 @@ def gradcam(backbone: Backbone, images: Tensor, classes: Tensor) -> Tensor:
         from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
     except ImportError as error:
         raise InputError(
-            f"Grad-CAM needs the package grad-cam ({error}); install it with: "
-            "pip install 'ttame[benchmark]'"
+            f"Grad-CAM needs the package grad-cam ({error}); install it with: pip install grad-cam"
         ) from error
 
     class UnresizedGradCAM(GradCAM):  # type: ignore[misc]

@@ -101,7 +101,7 @@ class Method:
             if importlib.util.find_spec(package) is None:
                 raise InputError(
                     f"the method {self.name!r} needs the package {package}, which is not "
-                    "installed; install it with: pip install 'ttame[benchmark]', or leave the "
+                    f"installed; install it with: pip install {package}, or leave the "
                     "method out"
                 )
 

@@ -32,7 +32,7 @@ def pick_accelerator(device: str) -> tuple[str, list[int] | str | int]:
         ('cpu', 1)
     """
     if device == "auto":
-        return ("gpu", "auto") if torch.cuda.is_available() else ("cpu", 1)
+        return ("gpu", 1) if torch.cuda.is_available() else ("cpu", 1)
     wanted: torch.device | None
     try:
         wanted = torch.device(device)

@@ -22,7 +22,7 @@ from ttame import storage
 from ttame.backbone.contract import Backbone
 from ttame.backbone.fingerprint import fingerprint
 from ttame.backbone.registry import load_backbone
-from ttame.errors import InputError, StorageError, TrainingError
+from ttame.errors import BackboneError, InputError, StorageError, TrainingError
 from ttame.explainer import Explainer, new_explainer
 from ttame.files import check_writable, write_atomically
 from ttame.training.config import TrainingConfig, load_preset
@@ -81,6 +81,7 @@ def train(
     Raises:
         TrainingError: Too few photos, a loss that is not finite (the last good state is kept in
             ``out``), or a classifier that changed.
+        BackboneError: The classifier cannot be loaded or gives a single logit.
         StorageError: ``out`` cannot be written or holds an explainer already.
         InputError: A setting does not fit.
     """
@@ -95,6 +96,11 @@ def train(
 
     found = find_photos(data)  # before a classifier is fetched for nothing
     backbone = _backbone(backbone_or_source, weights, layers)
+    if backbone.num_classes < 2:
+        raise BackboneError(
+            f"{backbone.identity.name} gives one logit, and softmax over one class is always 1: "
+            "wrap it so that it gives two, for example torch.cat([-logit, logit], dim=1)"
+        )
     config = _fitting(config, backbone, explicit="head" in overrides)
     photos = PhotoData(found, backbone.preprocessing, config)
     _remember_config(log_folder, config, photos.digest, resume)
@@ -108,13 +114,13 @@ def train(
             )
     finally:
         backbone.to("cpu").to(memory_format=torch.contiguous_format)
+    _check_untouched(backbone)
     if module.nan_at_step is not None:
         kept = _keep_last_good(explainer, keeper)
         raise TrainingError(
             f"the loss was not finite at step {module.nan_at_step}, the training stopped; "
             f"{kept} is in {out}; try a smaller lr"
         )
-    _check_untouched(backbone)
     return _best(explainer, keeper)
 
 
