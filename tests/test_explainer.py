@@ -7,15 +7,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from tiny_backbone import tiny_backbone, tiny_photos
 from ttame.backbone.fingerprint import fingerprint
+from ttame.backbone.registry import load_backbone
 from ttame.errors import ImageError, InputError, UnknownNameError
 from ttame.explainer import Explainer, new_explainer
 from ttame.explanation import Explanation
 from ttame.images.dataset import Broken
 from ttame.images.listing import list_photos
+from ttame.images.preprocessing import Preprocessing
 
 
 @pytest.fixture(scope="module")
@@ -352,3 +354,12 @@ def test_the_paper_s_masks_are_the_maps_before_the_sigmoid(images: Tensor) -> No
     result = made(images)
     low, high = result.maps.amin((2, 3), True), result.maps.amax((2, 3), True)
     torch.testing.assert_close(result.masks, (result.maps - low) / (high - low))
+
+
+def test_a_head_that_no_layer_fits_says_that_it_does_not_start_as_cam(caplog):
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 3)
+    )
+    backbone = load_backbone(model, preprocessing=Preprocessing(crop=(16, 16)))
+    new_explainer(backbone)
+    assert "start at random" in caplog.text

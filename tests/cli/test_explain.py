@@ -99,7 +99,7 @@ def test_broken_photos_are_listed_at_the_end(call, explainer_folder, photos, tmp
     out = tmp_path / "out"
     arguments = ("-e", explainer_folder, "-o", out, "-c", "top1", "--json")
     result = call("explain", photos, photos / "missing.jpg", *arguments)
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 1, "a photo was named that does not exist"
     lines = result.stderr.splitlines()
     assert len(lines) == 3
     assert all(line.startswith("left out: ") for line in lines)
@@ -110,6 +110,15 @@ def test_broken_photos_are_listed_at_the_end(call, explainer_folder, photos, tmp
     broken = json.loads((out / "explanations.json").read_text())["broken"]
     assert len(broken) == 3
     assert all(entry["reason"] for entry in broken)
+
+
+def test_broken_photos_of_a_folder_do_not_fail_the_command(
+    call, explainer_folder, photos, tmp_path
+):
+    (photos / "empty.png").touch()
+    result = call("explain", photos, "-e", explainer_folder, "-o", tmp_path / "out", "-c", "top1")
+    assert result.exit_code == 0, result.output
+    assert "1 could not be read" in result.stdout
 
 
 def test_nothing_but_broken_photos_fails(call, explainer_folder, tmp_path):

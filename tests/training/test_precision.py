@@ -8,10 +8,10 @@ from ttame.training import precision
 from ttame.training.precision import cpu_computes_bf16, pick_accelerator, pick_precision
 
 
-def test_auto_takes_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_takes_one_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert pick_accelerator("auto") == ("gpu", "auto")
+    assert pick_accelerator("auto") == ("gpu", 1)
     assert pick_accelerator("cuda") == ("gpu", 1)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert pick_accelerator("cuda:1") == ("gpu", [1])

@@ -18,12 +18,19 @@ from torch import Tensor, nn
 from tiny_backbone import tiny_backbone, tiny_photos
 from ttame import storage
 from ttame.backbone.fingerprint import fingerprint
-from ttame.errors import InputError, StorageError, TrainingError, UnknownNameError
+from ttame.errors import (
+    BackboneError,
+    InputError,
+    StorageError,
+    TrainingError,
+    UnknownNameError,
+)
 from ttame.explainer import Explainer
 from ttame.images.listing import data_digest, list_photos
 from ttame.training import module as module_file
 from ttame.training.keeping import BestExplainer
 from ttame.training.module import ExplainerTraining
+from ttame.training.run import train
 
 Train = Callable[..., Explainer]
 IMAGES = torch.linspace(-1, 1, 2 * 3 * 32 * 32).view(2, 3, 32, 32)
@@ -419,3 +426,10 @@ def test_the_log_goes_on_after_a_resumption(
     header = logged.splitlines()[0].split(",")
     epochs = {line.split(",")[header.index("epoch")] for line in logged.splitlines()[1:]}
     assert {"0", "1"} <= epochs
+
+
+def test_a_classifier_with_one_logit_is_refused_before_anything_is_trained(photos, tmp_path):
+    backbone = tiny_backbone(classes=1)
+    with pytest.raises(BackboneError, match="one logit"):
+        train(backbone, photos, tmp_path / "out", progress=False)
+    assert not (tmp_path / "out" / "explainer.json").exists()
