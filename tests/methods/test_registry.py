@@ -58,6 +58,6 @@ def test_maps_of_a_wrong_shape_are_refused(backbone):
 
 def test_a_missing_package_is_named_before_any_work(monkeypatch):
     monkeypatch.setitem(sys.modules, "pytorch_grad_cam", None)
-    with pytest.raises(InputError, match="pip install grad-cam"):
+    with pytest.raises(InputError, match=r"pip install 'ttame\[benchmark\]'"):
         get_method("gradcam")
     assert get_method("random").name == "random"

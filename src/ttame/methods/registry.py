@@ -101,8 +101,8 @@ class Method:
             if importlib.util.find_spec(package) is None:
                 raise InputError(
                     f"the method {self.name!r} needs the package {package}, which is not "
-                    f"installed; install it with: pip install {package}, or leave the "
-                    "method out"
+                    "installed; install the extra with: pip install 'ttame[benchmark]' (from a "
+                    "checkout: pip install '.[benchmark]'), or leave the method out"
                 )
 
 
