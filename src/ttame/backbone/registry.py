@@ -92,7 +92,7 @@ def load_backbone(
         loaded.class_names if class_names is None else class_names,
         source=source_or_module,
         name=name,
-        weights_file=None if path is None else str(path),
+        weights_file=None if path is None else str(path.absolute()),
         recipe={
             "source": source_or_module,
             "pretrained": pretrained,
