@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ttame import masking
 from ttame.attention import AttentionMechanism
 from ttame.classes import ClassRequest, parse_classes, resolve_class
-from ttame.errors import InputError
+from ttame.errors import InputError, unknown_name
 from ttame.explanation import Explanation, concatenate
 from ttame.heads import TiedHead, make_head
 
@@ -216,8 +216,6 @@ def new_explainer(
         UnknownNameError: There is no such head, layer, mask form or start.
         BackboneError: The tied head needs a final linear layer and there is none.
     """
-    from ttame.errors import unknown_name
-
     if mask_form not in masking.MASK_FORMS:
         raise unknown_name("mask form", mask_form, masking.MASK_FORMS)
     if start not in ("cam", "random"):

@@ -15,7 +15,7 @@ from torch import Tensor
 from ttame import masking
 from ttame.classes import short_name
 from ttame.errors import InputError
-from ttame.files import slug, write_atomically
+from ttame.files import free_name, slug, write_atomically
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -94,12 +94,15 @@ class Explanation:
         Raises:
             StorageError: The folder cannot be written.
         """
+        from ttame import pictures
+
         folder = Path(folder)
         paths: list[Path] = []
+        taken: set[str] = set()
         for i in range(len(self)):
             for j in range(self.classes.shape[1]):
-                path = _free(folder / f"{self.stem(i, j)}.png", paths)
-                write_atomically(path, partial(self.picture(i, j).save, format="PNG"))
+                path = folder / f"{free_name(Path(self.stem(i, j)), taken)}.png"
+                write_atomically(path, partial(pictures.write_png, self.picture(i, j)))
                 paths.append(path)
         text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False).encode()
         write_atomically(folder / "explanations.json", lambda file: file.write(text))
@@ -146,12 +149,3 @@ def concatenate(parts: Sequence[Explanation]) -> Explanation:
     if all(part.sources is not None for part in parts):
         sources = tuple(source for part in parts for source in part.sources or ())
     return replace(parts[0], **tensors, sources=sources)
-
-
-def _free(path: Path, taken: list[Path]) -> Path:
-    """Return ``path``, numbered where this call has used it already."""
-    number, free = 2, path
-    while free in taken:
-        free = path.with_stem(f"{path.stem}-{number}")
-        number += 1
-    return free

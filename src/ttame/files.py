@@ -67,6 +67,26 @@ def check_writable(folder: str | Path) -> Path:
     return folder
 
 
+def free_name(name: Path, taken: set[str]) -> Path:
+    """Number a name that is taken already, also where only its case differs, and take it.
+
+    Args:
+        name: A path without its ending.
+        taken: The names used so far, folded; the new one is added.
+
+    Example:
+        >>> taken: set[str] = set()
+        >>> [free_name(Path(name), taken).name for name in ("a", "A", "b")]
+        ['a', 'A-2', 'b']
+    """
+    free, number = name, 2
+    while str(free).casefold() in taken:
+        free = name.with_name(f"{name.name}-{number}")
+        number += 1
+    taken.add(str(free).casefold())
+    return free
+
+
 def slug(text: str, longest: int = 60) -> str:
     """Return a text as a safe part of a file name, at most ``longest`` bytes long.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ttame.errors import InputError
+from ttame.files import free_name
 from ttame.images.listfiles import READERS
 from ttame.images.listing import Photo, list_photos
 
@@ -57,16 +58,7 @@ def unique_targets(names: Iterable[Path]) -> list[Path]:
         [...Path('a'), ...Path('b/a'), ...Path('A-2')]
     """
     taken: set[str] = set()
-    targets = []
-    for name in names:
-        plain = name.with_name(shorten(name.stem))
-        target, number = plain, 2
-        while str(target).casefold() in taken:
-            target = plain.with_name(f"{plain.name}-{number}")
-            number += 1
-        taken.add(str(target).casefold())
-        targets.append(target)
-    return targets
+    return [free_name(name.with_name(shorten(name.stem)), taken) for name in names]
 
 
 def shorten(name: str, longest: int = _LONGEST) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ttame.classes import short_name
 from ttame.cli.photos import shorten
-from ttame.files import slug, write_atomically
+from ttame.files import free_name, slug, write_atomically
 
 if TYPE_CHECKING:
     from ttame.explanation import Explanation
@@ -78,7 +78,8 @@ class ResultsFolder:
         from ttame.pictures import write_png
 
         label = shorten(slug(explanation.label(i, j)))
-        name = self._free(target.with_name(f"{target.name}-{label}"))
+        # Two classes may look alike in a file name.
+        name = free_name(target.with_name(f"{target.name}-{label}"), self._taken)
         picture = explanation.picture(i, j)
         write_atomically(self.folder / f"{name}.png", lambda file: write_png(picture, file))
         index = int(explanation.classes[i, j])
@@ -97,15 +98,6 @@ class ResultsFolder:
             )
             entry["npy"] = f"{name.as_posix()}.npy"
         return entry
-
-    def _free(self, name: Path) -> Path:
-        """Number a name that this run has used: two classes may look alike in a file name."""
-        free, number = name, 2
-        while str(free).casefold() in self._taken:
-            free = name.with_name(f"{name.name}-{number}")
-            number += 1
-        self._taken.add(str(free).casefold())
-        return free
 
 
 def predictions(explanation: Explanation, i: int) -> list[dict[str, Any]]:

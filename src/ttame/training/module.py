@@ -15,6 +15,7 @@ from ttame.metrics.shares import cut_to_shares, full_masks
 from ttame.objective import ObjectiveWeights, objective
 
 if TYPE_CHECKING:
+    from ttame.backbone.contract import BackboneOutput
     from ttame.explainer import Explainer
     from ttame.images.dataset import Batch
     from ttame.training.config import TrainingConfig
@@ -52,8 +53,7 @@ class ExplainerTraining(pl.LightningModule):
 
     def forward(self, images: Tensor, classes: Tensor | None = None) -> tuple[Tensor, ...]:
         """Return logits (B, K), the classes (B, n) and their maps (B, n, h, w)."""
-        with torch.no_grad(), AffineNorms():
-            output = self._frozen[0](images)
+        output = self._read(images)
         if classes is None:
             classes = output.logits.argmax(dim=1, keepdim=True)
         return output.logits, classes, self.attention(output.features, classes)
@@ -65,8 +65,7 @@ class ExplainerTraining(pl.LightningModule):
         images = self.normalised(batch)
         before = [statistic.clone() for statistic in self._statistics()]
         if self.config.block:
-            with torch.no_grad(), AffineNorms():
-                output = self._frozen[0](images)
+            output = self._read(images)
             labels = output.logits.argmax(dim=1)
             maps = self.attention(output.features, labels.expand(len(labels), -1))
             regularised = masking.to_masks(maps, self.config.mask_form)
@@ -75,9 +74,7 @@ class ExplainerTraining(pl.LightningModule):
             _, classes, maps = self(images)
             labels = classes[:, 0]
             masks = regularised = masking.to_masks(maps, self.config.mask_form)
-        masked = self._masked(images, masks)
-        with AffineNorms():
-            logits = self._frozen[0].logits(masked)
+        logits = self._classify(self._masked(images, masks))
         terms = objective(logits, labels, regularised, self.weights)
         self.log_dict(
             {**terms, "mask_area": masks.detach().mean()}, prog_bar=True, batch_size=len(images)
@@ -124,9 +121,7 @@ class ExplainerTraining(pl.LightningModule):
         cuts = cut_to_shares(full, VALIDATION_SHARES)
         for index, share in enumerate(VALIDATION_SHARES):
             masked = self._blend(images, cuts[:, index : index + 1], "black")
-            with AffineNorms():  # as for p: other rounding would count as a change
-                logits = self._frozen[0].logits(masked)
-            o = logits.float().softmax(dim=1).gather(1, classes)[:, 0]
+            o = self._classify(masked).float().softmax(dim=1).gather(1, classes)[:, 0]
             drops.append(average_drop(p, o).mean())
             scores[f"val/ad_{round(100 * share)}"] = drops[-1]
             scores[f"val/ic_{round(100 * share)}"] = increase_in_confidence(p, o).mean()
@@ -167,6 +162,17 @@ class ExplainerTraining(pl.LightningModule):
         """Return a batch as the classifier takes it: (B, C, H, W), normalised, channels last."""
         images = self._frozen[0].preprocessing.normalise(batch.pixels.to(self.device))
         return images.contiguous(memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def _read(self, images: Tensor) -> BackboneOutput:
+        with AffineNorms():
+            output: BackboneOutput = self._frozen[0](images)
+        return output
+
+    def _classify(self, masked: Tensor) -> Tensor:
+        # With the arithmetic of _read: other rounding would count as a drop or a gain.
+        with AffineNorms():
+            return self._frozen[0].logits(masked)
 
     def _masked(self, images: Tensor, masks: Tensor) -> Tensor:
         """Mask images (B, C, H, W) by masks (B, 1, h, w), each cut to a share drawn for it."""
