@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ttame.backbone.contract import Backbone, BackboneOutput
     from ttame.backbone.registry import load_backbone
-    from ttame.benchmark.evaluation import evaluate
+    from ttame.benchmarking.evaluation import evaluate
     from ttame.data import sample_photos
     from ttame.errors import TtameError
     from ttame.explainer import Explainer, new_explainer
@@ -27,7 +27,7 @@ _HOMES = {
     "Explanation": "ttame.explanation",
     "Preprocessing": "ttame.images.preprocessing",
     "TtameError": "ttame.errors",
-    "evaluate": "ttame.benchmark.evaluation",
+    "evaluate": "ttame.benchmarking.evaluation",
     "load": "ttame.storage",
     "load_backbone": "ttame.backbone.registry",
     "new_explainer": "ttame.explainer",

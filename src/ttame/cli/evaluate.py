@@ -59,8 +59,8 @@ def evaluate(
     photos = list_photos(data)
     loaded = load_explainer(explainer, model, weights, device, force)
 
-    from ttame.benchmark.evaluation import DEFAULT_METHODS
-    from ttame.benchmark.evaluation import evaluate as run_evaluation
+    from ttame.benchmarking.evaluation import DEFAULT_METHODS
+    from ttame.benchmarking.evaluation import evaluate as run_evaluation
 
     with progress_bar() as bar:
         task = bar.add_task("photos", total=None)

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from ttame.benchmark.results import Evaluation
+from ttame.benchmarking.results import Evaluation
 from ttame.errors import UnknownNameError
 
 METHODS = {

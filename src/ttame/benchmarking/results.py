@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from ttame.benchmark.statistics import bootstrap_interval, bootstrap_intervals
+from ttame.benchmarking.statistics import bootstrap_interval, bootstrap_intervals
 from ttame.errors import unknown_name
 from ttame.files import write_atomically
 
@@ -136,8 +136,8 @@ class Evaluation:
         return folder
 
     def table(self, scores: Sequence[str] = ("ad", "ic")) -> Table:
-        """Return a table for the terminal; see :func:`ttame.benchmark.table.make_table`."""
-        from ttame.benchmark.table import make_table
+        """Return a table for the terminal; see :func:`ttame.benchmarking.table.make_table`."""
+        from ttame.benchmarking.table import make_table
 
         return make_table(self, scores)
 

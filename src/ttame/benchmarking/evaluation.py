@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 import ttame
-from ttame.benchmark.results import Evaluation
-from ttame.benchmark.scoring import Scorer
+from ttame.benchmarking.results import Evaluation
+from ttame.benchmarking.scoring import Scorer
 from ttame.errors import ImageError, InputError
 from ttame.files import check_writable
 from ttame.images.dataset import Broken, PhotoDataset, loader

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from ttame.benchmark import statistics
-from ttame.benchmark.statistics import bootstrap_interval, bootstrap_intervals
+from ttame.benchmarking import statistics
+from ttame.benchmarking.statistics import bootstrap_interval, bootstrap_intervals
 from ttame.errors import InputError
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from references.slow_scores import slow_scores
 from tiny_backbone import tiny_backbone, tiny_photos
-from ttame.benchmark.evaluation import evaluate
+from ttame.benchmarking.evaluation import evaluate
 from ttame.errors import ImageError, InputError, UnknownNameError
 from ttame.images.listing import list_photos
 from ttame.images.reading import read_image

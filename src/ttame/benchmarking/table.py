@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from ttame.benchmark.results import Evaluation, Mean
+    from ttame.benchmarking.results import Evaluation, Mean
 
 _MATCHED = "_matched"
 _AREA = "mask_area"
