@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import zlib
 from typing import TYPE_CHECKING
 
 import torch
 
 from ttame.methods.registry import register
+from ttame.methods.seeding import content_seeds
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,16 +28,12 @@ def random_map(backbone: Backbone, images: Tensor, classes: Tensor) -> Tensor:
     Returns:
         (B, n, 7, 7) in [0, 1).
     """
-    pixels = backbone.preprocessing.denormalise(images.float()).mul(255).round().clamp(0, 255)
-    rows = [
-        torch.stack([_noise(zlib.crc32(content), int(index)) for index in chosen])
-        for content, chosen in zip(
-            (photo.numpy().tobytes() for photo in pixels.byte().cpu().contiguous()),
-            classes.tolist(),
-            strict=True,
-        )
-    ]
-    return torch.stack(rows).to(images.device)
+    return torch.stack(
+        [
+            torch.stack([torch.rand(_CELLS, _CELLS, generator=_generator(seed)) for seed in row])
+            for row in content_seeds(backbone, images, classes)
+        ]
+    ).to(images.device)
 
 
 @register(name="all_ones", title="All ones", control=True, gives_masks=True)
@@ -70,6 +66,5 @@ def _bell(side: int, device: torch.device) -> Tensor:
     return torch.exp(-(places**2) / (2 * _SPREAD**2))
 
 
-def _noise(content: int, index: int) -> Tensor:
-    generator = torch.Generator().manual_seed(content * 1_000_003 + index)
-    return torch.rand(_CELLS, _CELLS, generator=generator)
+def _generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)

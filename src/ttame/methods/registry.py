@@ -10,7 +10,7 @@ import importlib
 import importlib.util
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -19,9 +19,9 @@ from torch import Tensor
 from ttame.backbone.contract import Backbone
 from ttame.errors import InputError, unknown_name
 
-MethodFunction = Callable[[Backbone, Tensor, Tensor], Tensor]
+MethodFunction = Callable[..., Tensor]
 
-NEEDS = ("gradients", "layer", "masks", "explainer")
+NEEDS = ("gradients", "layer", "masks", "attention", "explainer")
 
 
 def _no_details(backbone: Backbone) -> Mapping[str, Any]:  # noqa: ARG001
@@ -35,10 +35,14 @@ class Method:
     Attributes:
         name: How it is called on the command line and in results.
         title: How it is called in tables and plots.
-        function: ``(backbone, images, classes) -> maps``.
+        function: ``(backbone, images, classes, **options) -> maps``; raises a BackboneError that
+            says why where a classifier does not have what it needs.
         paper: Where it was published; empty for controls.
         needs: Some of ``NEEDS``: gradients of the classifier, one of its layers, many masked
-            passes, an explainer.
+            passes, attention blocks, an explainer.
+        cost: What an explanation costs beyond the prediction, in words: ``"1 backward pass"``.
+        options: Its settings with their values; written into the results.
+        slow: Explains only the few photos of ``slow_images`` unless all are asked for.
         packages: Module names of optional packages it imports.
         control: It does not explain: it shows what a score is worth.
         gives_masks: It gives masks in [0, 1], which are not min-max normalised again.
@@ -50,6 +54,9 @@ class Method:
     function: MethodFunction
     paper: str = ""
     needs: tuple[str, ...] = ()
+    cost: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    slow: bool = False
     packages: tuple[str, ...] = ()
     control: bool = False
     gives_masks: bool = False
@@ -83,13 +90,24 @@ class Method:
                 f"{int(classes.min())} to {int(classes.max())}"
             )
         with torch.inference_mode("gradients" not in self.needs):
-            maps = self.function(backbone, images, classes)
+            maps = self.function(backbone, images, classes, **self.options)
         if maps.ndim != 4 or maps.shape[:2] != classes.shape:
             raise InputError(
                 f"expected maps of shape {(*classes.shape, 'h', 'w')} from the method "
                 f"{self.name!r}, got {tuple(maps.shape)}"
             )
         return maps.detach().float()
+
+    def with_options(self, **values: Any) -> Method:
+        """Return the method under other settings.
+
+        Raises:
+            UnknownNameError: It has no such option.
+        """
+        for name in values:
+            if name not in self.options:
+                raise unknown_name(f"option of {self.name}", name, self.options)
+        return replace(self, options={**self.options, **values})
 
     def check_packages(self) -> None:
         """Find out whether the optional packages are there, without importing them.
@@ -151,11 +169,11 @@ def methods() -> dict[str, Method]:
     return dict(sorted(_METHODS.items()))
 
 
-def get_method(name: str) -> Method:
-    """Return a method by name, ready to be called.
+def get_method(name: str, **options: Any) -> Method:
+    """Return a method by name, ready to be called, under other settings if asked.
 
     Raises:
-        UnknownNameError: There is no such method.
+        UnknownNameError: There is no such method or option.
         InputError: A package that it needs is not installed.
 
     Example:
@@ -166,4 +184,4 @@ def get_method(name: str) -> Method:
     if name not in known:
         raise unknown_name("method", name, known)
     known[name].check_packages()
-    return known[name]
+    return known[name].with_options(**options)

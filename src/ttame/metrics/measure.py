@@ -1,0 +1,163 @@
+"""Measures by name: each looks at a case and gives the values of one or several metrics.
+
+To add one, put a file with a registered function into this package. The pure functions of the
+metric come first in that file; the measure only brings photos, masks and classifier together.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from ttame.errors import InputError, unknown_name
+from ttame.metrics.case import Case
+
+NEEDS = ("truth", "region", "judge", "maps")
+
+
+class Scores(NamedTuple):
+    """What a measure returns.
+
+    Attributes:
+        values: One value per image, (B,), by metric; NaN where an image has none.
+        curves: One curve per image, (B, S), by name.
+    """
+
+    values: Mapping[str, Tensor]
+    curves: Mapping[str, Tensor] = {}
+
+
+class Metric(NamedTuple):
+    """A column of the results.
+
+    Attributes:
+        title: For tables and plots.
+        higher_is_better: None where neither end is better.
+        unit: For example ``"%"``; empty for plain numbers.
+    """
+
+    title: str
+    higher_is_better: bool | None
+    unit: str = ""
+
+
+MeasureFunction = Callable[..., Scores]
+MetricsFunction = Callable[[Mapping[str, Any]], Mapping[str, Metric]]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A measure with what people and the benchmark must know about it.
+
+    Attributes:
+        name: How it is called on the command line.
+        title: For people.
+        function: ``(case, **options) -> Scores``; per image, whatever the batch.
+        metrics: The metrics it gives, by name, for its options.
+        paper: Where it was published.
+        needs: Some of ``NEEDS``: boxes or masks of the class, a segmentation mask, another
+            classifier, or that the method explains again.
+        options: Its conventions with their values; written into every result.
+        passes: Forward passes of the classifier per image and method, for its options.
+        slow: Scored on the few photos of ``slow_images`` only, unless all are asked for.
+    """
+
+    name: str
+    title: str
+    function: MeasureFunction
+    metrics: MetricsFunction
+    paper: str = ""
+    needs: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    passes: Callable[[Mapping[str, Any]], int] = field(default=lambda _: 0)
+    slow: bool = False
+
+    def __call__(self, case: Case) -> Scores:
+        """Measure a case; exactly the metrics of :attr:`metrics`, each (B,)."""
+        return self.function(case, **self.options)
+
+    def with_options(self, **values: Any) -> Measure:
+        """Return the measure under other conventions.
+
+        Raises:
+            UnknownNameError: It has no such option.
+        """
+        for name in values:
+            if name not in self.options:
+                raise unknown_name(f"option of {self.name}", name, self.options)
+        return replace(self, options={**self.options, **values})
+
+
+_MEASURES: dict[str, Measure] = {}
+
+
+def register(
+    *,
+    name: str,
+    title: str,
+    metrics: Mapping[str, Metric] | MetricsFunction,
+    needs: tuple[str, ...] = (),
+    **values: Any,
+) -> Callable[[MeasureFunction], MeasureFunction]:
+    """Register the decorated function as a measure.
+
+    Args:
+        name: Name of the measure, not yet taken.
+        title: Title for people.
+        metrics: The metrics it gives: a table, or a function of its options.
+        needs: Some of ``NEEDS``.
+        **values: Other attributes of :class:`Measure`.
+
+    Raises:
+        InputError: The name is taken.
+        UnknownNameError: A need is unknown.
+    """
+    for need in needs:
+        if need not in NEEDS:
+            raise unknown_name("need", need, NEEDS)
+    table: MetricsFunction = metrics if callable(metrics) else lambda _: metrics
+
+    def add(function: MeasureFunction) -> MeasureFunction:
+        known = _MEASURES.get(name)
+        if known is not None and known.function.__module__ != function.__module__:
+            raise InputError(f"a measure named {name!r} exists already; choose another name")
+        _MEASURES[name] = Measure(
+            name=name, title=title, function=function, metrics=table, needs=needs, **values
+        )
+        return function
+
+    return add
+
+
+def measures() -> dict[str, Measure]:
+    """Return every registered measure by name, in alphabetical order.
+
+    Example:
+        >>> "confidence" in measures()
+        True
+    """
+    package = importlib.import_module("ttame.metrics")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"ttame.metrics.{module.name}")
+    return dict(sorted(_MEASURES.items()))
+
+
+def get_measure(name: str, **options: Any) -> Measure:
+    """Return a measure by name, under other conventions if asked.
+
+    Raises:
+        UnknownNameError: There is no such measure or option.
+
+    Example:
+        >>> get_measure("confidence", rule="exact").options["rule"]
+        'exact'
+    """
+    known = measures()
+    if name not in known:
+        raise unknown_name("measure", name, known)
+    return known[name].with_options(**options)
