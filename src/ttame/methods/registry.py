@@ -47,6 +47,8 @@ class Method:
         control: It does not explain: it shows what a score is worth.
         gives_masks: It gives masks in [0, 1], which are not min-max normalised again.
         details: ``backbone -> values`` for the results, for example the layer that was used.
+        rebind: Makes the method for a changed copy of its classifier; None: it takes any
+            classifier as it is. For methods that hold parts made for one classifier.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Method:
     control: bool = False
     gives_masks: bool = False
     details: Callable[[Backbone], Mapping[str, Any]] = field(default=_no_details)
+    rebind: Callable[[Backbone], Method] | None = None
 
     def __call__(self, backbone: Backbone, images: Tensor, classes: Tensor) -> Tensor:
         """Explain images; gradients are recorded only for methods that need them.

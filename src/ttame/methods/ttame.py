@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+import torch
 
 from ttame.errors import InputError
+from ttame.heads import TiedHead
 from ttame.methods.registry import Method
 
 if TYPE_CHECKING:
@@ -24,8 +29,15 @@ def ttame_method(explainer: Explainer, name: str = "ttame", title: str = "T-TAME
 
     Returns:
         The method; called with another backbone it raises an InputError, because it would explain
-        another classifier than the one that is scored.
+        another classifier than the one that is scored. Only ``rebind`` leads to a changed copy of
+        the classifier, see :func:`rebound`.
     """
+    copies: WeakKeyDictionary[Backbone, Method] = WeakKeyDictionary()
+
+    def rebind(backbone: Backbone) -> Method:
+        if backbone not in copies:
+            copies[backbone] = ttame_method(rebound(explainer, backbone), name, title)
+        return copies[backbone]
 
     def function(backbone: Backbone, images: Tensor, classes: Tensor) -> Tensor:
         own = explainer.backbone.identity.fingerprint
@@ -47,4 +59,30 @@ def ttame_method(explainer: Explainer, name: str = "ttame", title: str = "T-TAME
             "layers": list(explainer.backbone.layers),
             "mask_form": explainer.mask_form,
         },
+        rebind=rebind,
     )
+
+
+@torch.inference_mode(False)
+@torch.no_grad()
+def rebound(explainer: Explainer, backbone: Backbone) -> Explainer:
+    """Put the trained attention mechanism over a changed copy of its classifier.
+
+    Every trained parameter stays as it is. What a tied head reads from its classifier, the rows of
+    the final linear layer, it reads from the copy.
+
+    Args:
+        explainer: Made for the classifier; left exactly as it was.
+        backbone: The changed copy, with the same layers and classes.
+
+    Returns:
+        An explainer of the copy.
+    """
+    from ttame.explainer import Explainer
+
+    attention = deepcopy(explainer.attention)
+    weights = backbone.class_weights
+    if isinstance(attention.head, TiedHead) and weights is not None:
+        attention.head.directions = TiedHead([], weights).directions
+    copied = backbone.with_layers(explainer.backbone.layers)
+    return Explainer(copied, attention, explainer.mask_form, explainer.provenance).eval()

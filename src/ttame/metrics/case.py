@@ -123,7 +123,10 @@ class Case:
         """
         backbone = self.backbone if backbone is None else backbone
         classes = self.classes if classes is None else classes
-        maps = self.explain(backbone, normalised(backbone, pixels), classes[:, None])[:, 0]
+        # Tensors made under inference mode could not take part in a gradient method.
+        with torch.inference_mode(False), torch.no_grad():
+            images, wanted = normalised(backbone, pixels.clone()), classes.clone()[:, None]
+        maps = self.explain(backbone, images, wanted)[:, 0]
         with torch.inference_mode():
             return full_masks(without_nan(maps)[0], self.size, stretch=not self.gives_masks)
 
