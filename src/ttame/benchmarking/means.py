@@ -1,0 +1,99 @@
+"""Means over images, by method and metric, from a table of every image's values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ttame.benchmarking.statistics import bootstrap_intervals
+from ttame.errors import unknown_name
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class Mean(NamedTuple):
+    """A mean over ``n`` images with the ends of its bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+def method_values(
+    per_image: pd.DataFrame, method: str, methods: Iterable[str], metrics: Sequence[str]
+) -> pd.DataFrame:
+    """Return one method's metric columns, a row per photo.
+
+    Raises:
+        UnknownNameError: The method is not one of ``methods``.
+    """
+    if method not in methods:
+        raise unknown_name("method", method, methods)
+    rows = (per_image["method"] == method).to_numpy()
+    values: pd.DataFrame = per_image.loc[rows, list(metrics)]
+    return values
+
+
+def column_means(
+    values: pd.DataFrame, level: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> dict[str, Mean]:
+    """Return mean and bootstrap interval of every column; NaN values are left out, ``n`` tells.
+
+    Columns that lack the same images share their draws, so that their intervals are comparable.
+
+    Example:
+        >>> column_means(pd.DataFrame({"ad": [2.0, 2.0, math.nan]}))
+        {'ad': Mean(mean=2.0, low=2.0, high=2.0, n=2)}
+    """
+    array = values.to_numpy(dtype=np.float64)
+    known = ~np.isnan(array)
+    groups: dict[bytes, list[int]] = {}
+    for place in range(array.shape[1]):
+        groups.setdefault(known[:, place].tobytes(), []).append(place)
+    means: dict[int, Mean] = {}
+    for places in groups.values():
+        rows = known[:, places[0]]
+        part: NDArray[np.float64] = array[np.ix_(rows, places)]
+        lows, highs = bootstrap_intervals(part, level, resamples, seed)
+        for place, column, low, high in zip(places, part.T, lows, highs, strict=True):
+            mean = float(column.mean()) if len(column) else math.nan
+            means[place] = Mean(mean, float(low), float(high), len(column))
+    return {str(metric): means[place] for place, metric in enumerate(values.columns)}
+
+
+def summary_table(means: Mapping[str, Mapping[str, Mean]]) -> pd.DataFrame:
+    """Return means by method and metric as a table.
+
+    Returns:
+        Columns ``mean``, ``low``, ``high``, ``n``; rows indexed by ``method`` and ``metric``.
+    """
+    rows = [
+        (method, metric, *mean)
+        for method, columns in means.items()
+        for metric, mean in columns.items()
+    ]
+    keys = ["method", "metric"]
+    frame: pd.DataFrame = pd.DataFrame(rows, columns=[*keys, *Mean._fields]).set_index(keys)
+    return frame
+
+
+def means_to_json(means: Mapping[str, Mapping[str, Mean]]) -> dict[str, dict[str, Any]]:
+    """Return ``<method>.<metric>.{mean,low,high,n}`` with None for NaN, as JSON knows none."""
+    return {
+        method: {
+            metric: {name: finite(value) for name, value in mean._asdict().items()}
+            for metric, mean in columns.items()
+        }
+        for method, columns in means.items()
+    }
+
+
+def finite(value: float) -> float | None:
+    """Return a number that JSON knows: NaN and infinity become None."""
+    return value if math.isfinite(value) else None
