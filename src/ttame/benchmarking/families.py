@@ -1,0 +1,46 @@
+"""Families of metrics: which columns stand together in the report."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+OTHER = "Other"
+
+# The first pattern that fits the whole name decides.
+_FAMILIES = {
+    "Faithfulness, area-matched": r"(ad|ic|ag)_[\d.]+_matched",
+    "Faithfulness, plain": r"(ad|ic|ag)_[\d.]+|mask_area",
+    "ADCC": r"adcc.*|coherency.*|complexity.*",
+    "Another fill, another judge": r"keep.*|transfer.*|.*_fill_.*|fill_.*",
+    "ROAD": r"road.*",
+    "Insertion and deletion": r"(insertion|deletion).*",
+    "Symmetric relevance gain": r"srg.*",
+    "Localisation": r"(pointing|energy|mass|iou).*",
+    "Sanity and stability": r"(sensitivity|class_swap|random|noise|stability).*",
+    "Cost": r"(forward|backward|passes|ms|seconds|memory|peak).*",
+    OTHER: r".*",
+}
+
+
+def family(metric: str) -> str:
+    """Return the family of a metric by its name.
+
+    Example:
+        >>> family("ad_50_matched"), family("road_morf"), family("my_own")
+        ('Faithfulness, area-matched', 'ROAD', 'Other')
+    """
+    return next(name for name, pattern in _FAMILIES.items() if re.fullmatch(pattern, metric))
+
+
+def by_family(metrics: Iterable[str]) -> dict[str, list[str]]:
+    """Sort metrics into families, in the report's order; within a family the order stays.
+
+    Example:
+        >>> by_family(["srg", "ad_50", "ic_50"])
+        {'Faithfulness, plain': ['ad_50', 'ic_50'], 'Symmetric relevance gain': ['srg']}
+    """
+    groups: dict[str, list[str]] = {name: [] for name in _FAMILIES}
+    for metric in metrics:
+        groups[family(metric)].append(metric)
+    return {name: members for name, members in groups.items() if members}
