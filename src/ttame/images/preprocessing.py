@@ -116,13 +116,31 @@ class Preprocessing:
         # A crop larger than the photo is filled with black, as torchvision's CenterCrop does.
         return self.resized(photo, scale).crop((left, top, left + width, top + height))
 
+    def placement(self, width: int, height: int) -> tuple[tuple[float, float], tuple[int, int]]:
+        """Say where the pixels of a photo of that size come to lie in the classifier's input.
+
+        Returns:
+            Factors (across, down) and corner (left, top): the point (x, y) of the photo comes to
+            ``(x * across - left, y * down - top)``, inside the input or cut off.
+
+        Example:
+            >>> Preprocessing(crop=(4, 4), resize=6).placement(24, 12)
+            ((0.5, 0.5), (4, 1))
+        """
+        size = self._size(width, height)
+        left, top = (_offset(size[0] - self.crop[1], None), _offset(size[1] - self.crop[0], None))
+        return (size[0] / width, size[1] / height), (left, top)
+
     def size(self, photo: Image.Image, scale: float = 1.0) -> tuple[int, int]:
         """Width and height of the resized photo, as torchvision's Resize computes them."""
+        return self._size(*photo.size, scale)
+
+    def _size(self, width: int, height: int, scale: float = 1.0) -> tuple[int, int]:
         if self.resize is None:
             return round(self.crop[1] * scale), round(self.crop[0] * scale)
         short = max(1, round(self.resize * scale))
-        long = int(short * max(photo.size) / min(photo.size))
-        return (short, long) if photo.width <= photo.height else (long, short)
+        long = int(short * max(width, height) / min(width, height))
+        return (short, long) if width <= height else (long, short)
 
     def resized(self, photo: Image.Image, scale: float = 1.0) -> Image.Image:
         """Resize a photo so that its short side is ``resize * scale``, or squash it to ``crop``."""

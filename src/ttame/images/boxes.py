@@ -1,0 +1,222 @@
+"""Boxes that people drew round objects: read from a CSV file, brought to the classifier's input."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from PIL import Image
+
+from ttame.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ttame.images.preprocessing import Preprocessing
+
+_PATH_COLUMNS = ("file", "path", "image", "filename")
+_LABEL_COLUMNS = ("label", "imagenet_label", "class")
+_CORNERS = ("x0", "y0", "x1", "y1")
+_OTHER_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+# Corners may be out by so many pixels, from rounding and from counting pixels from 1.
+_SLACK = 1.0
+
+
+class Box(NamedTuple):
+    """A box in pixels: its edges, right and lower edge excluded."""
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+
+@dataclass(frozen=True)
+class BoxedPhoto:
+    """A photo with the boxes of one class.
+
+    Attributes:
+        path: Where the file is.
+        size: Width and height of the upright photo, in pixels, on which the boxes are drawn.
+        boxes: At least one.
+        label: 0-based class index, or None where it is not known.
+    """
+
+    path: Path
+    size: tuple[int, int]
+    boxes: tuple[Box, ...]
+    label: int | None = None
+
+
+def read_boxes(path: str | Path) -> list[BoxedPhoto]:
+    """Read boxes from a CSV file with a header; comma, semicolon or tab separates.
+
+    One box a line. The column ``file``, ``path``, ``image`` or ``filename`` gives the photo,
+    relative to the CSV file; ``x0, y0, x1, y1`` or ``xmin, ymin, xmax, ymax`` the box in pixels of
+    the photo; ``label``, ``imagenet_label`` or ``class``, if there, the class index (empty or
+    negative: not known). Of the photos only the size is read.
+
+    Args:
+        path: The CSV file.
+
+    Returns:
+        One entry for each photo and label, in the order of the file. Boxes up to a pixel over the
+        photo's edge are cut at it.
+
+    Raises:
+        InputError: The file cannot be read, a column is missing, a line is not a box inside its
+            photo, or a photo cannot be read; the message gives the line.
+    """
+    path = Path(path).expanduser()
+    found: dict[tuple[Path, int | None], list[Box]] = {}
+    sizes: dict[Path, tuple[int, int]] = {}
+    for line, row in _rows(path):
+        where = f"CSV {str(path)!r}, line {line}"
+        name = row["file"]
+        if not name:
+            raise InputError(f"{where} names no photo; fill in or delete the line")
+        photo = path.parent / name
+        if photo not in sizes:
+            sizes[photo] = _photo_size(photo, where)
+        label = _whole(row["label"], where)
+        found.setdefault((photo, label), []).append(_box(row, sizes[photo], where))
+    if not found:
+        raise InputError(f"CSV {str(path)!r} holds no box; write one a line")
+    return [
+        BoxedPhoto(photo, sizes[photo], tuple(boxes), label)
+        for (photo, label), boxes in found.items()
+    ]
+
+
+def boxes_at_input(
+    boxes: Sequence[Sequence[float]], size: tuple[int, int], preprocessing: Preprocessing
+) -> Tensor:
+    """Bring boxes from a photo to the classifier's input, resized and cropped as the photo is.
+
+    Args:
+        boxes: Corners x0, y0, x1, y1 in pixels of the photo.
+        size: Width and height of the photo.
+        preprocessing: The way from the photo to the input; see :func:`squashed` for photos whose
+            borders must not be lost.
+
+    Returns:
+        (n, 4) float32 in pixels of the input, cut at the crop's border; boxes wholly outside of it
+        are dropped, so n may be 0.
+
+    Example:
+        >>> from ttame.images.preprocessing import Preprocessing
+        >>> preprocessing = Preprocessing(crop=(4, 4), resize=6)
+        >>> boxes_at_input([(8, 4, 14, 12), (0, 0, 8, 12)], (24, 12), preprocessing)
+        tensor([[0., 1., 3., 4.]])
+    """
+    (across, down), (left, top) = preprocessing.placement(*size)
+    height, width = preprocessing.crop
+    corners = torch.tensor([list(box) for box in boxes], dtype=torch.float64).view(-1, 4)
+    scale = torch.tensor([across, down, across, down], dtype=torch.float64)
+    corner = torch.tensor([left, top, left, top], dtype=torch.float64)
+    limit = torch.tensor([width, height, width, height], dtype=torch.float64)
+    moved = torch.minimum((corners * scale - corner).clamp(min=0), limit)
+    inside = (moved[:, 2] > moved[:, 0]) & (moved[:, 3] > moved[:, 1])
+    return moved[inside].float()
+
+
+def squashed(preprocessing: Preprocessing) -> Preprocessing:
+    """Return the same preprocessing with the whole photo squashed to the input, nothing cropped.
+
+    For localisation: no box is cut off, and photos that were squashed to a square before they came
+    to us are not cropped a second time. Mean, standard deviation and interpolation stay.
+
+    Example:
+        >>> from ttame.images.preprocessing import Preprocessing
+        >>> squashed(Preprocessing(crop=(224, 224), resize=256)).placement(448, 224)
+        ((0.5, 1.0), (0, 0))
+    """
+    return replace(preprocessing, resize=None)
+
+
+def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
+    """Lines with their number; keys are ``file``, ``label`` (may be empty) and the corners."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines(keepends=True)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"boxes {str(path)!r} cannot be read ({error}); save them as UTF-8 text"
+        ) from None
+    header = lines[0] if lines else ""
+    rows = csv.reader(lines, delimiter=max(",;\t", key=header.count))
+    try:
+        columns = [name.strip().lower() for name in next(rows, [])]
+        places = _places(columns, path)
+        return [
+            (
+                rows.line_num,
+                {
+                    name: row[place].strip() if place is not None and place < len(row) else ""
+                    for name, place in places.items()
+                },
+            )
+            for row in rows
+            if any(cell.strip() for cell in row)
+        ]
+    except csv.Error as error:
+        raise InputError(f"CSV {str(path)!r} is malformed ({error}); save it again") from None
+
+
+def _places(columns: list[str], path: Path) -> dict[str, int | None]:
+    corners = _CORNERS if _CORNERS[0] in columns else _OTHER_CORNERS
+    photo = next((name for name in _PATH_COLUMNS if name in columns), None)
+    if photo is None or any(name not in columns for name in corners):
+        raise InputError(
+            f"CSV {str(path)!r} has the columns {columns}; expected one of "
+            f"{', '.join(_PATH_COLUMNS)}, and {', '.join(_CORNERS)} or {', '.join(_OTHER_CORNERS)}"
+        )
+    label = next((columns.index(name) for name in _LABEL_COLUMNS if name in columns), None)
+    boxes = {key: columns.index(name) for key, name in zip(_CORNERS, corners, strict=True)}
+    return {"file": columns.index(photo), "label": label, **boxes}
+
+
+def _photo_size(photo: Path, where: str) -> tuple[int, int]:
+    try:
+        with Image.open(photo) as image:
+            # Only the header has been read: swapping the sides of an empty picture is free.
+            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+            return (image.height, image.width) if turned else image.size
+    except Exception as error:  # damaged headers raise whatever the format's reader stumbles on
+        raise InputError(
+            f"{where}: photo {str(photo)!r} cannot be read ({error}); write paths relative to the "
+            "CSV file's own folder"
+        ) from None
+
+
+def _box(row: dict[str, str], size: tuple[int, int], where: str) -> Box:
+    texts = [row[name] for name in _CORNERS]
+    try:
+        x0, y0, x1, y1 = (float(text) for text in texts)
+    except ValueError:
+        raise InputError(f"{where}: expected four numbers in pixels, got {texts}") from None
+    width, height = size
+    inside = -_SLACK <= min(x0, y0) and x1 <= width + _SLACK and y1 <= height + _SLACK
+    box = Box(max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
+    if not all(map(math.isfinite, box)) or not inside or box.x0 >= box.x1 or box.y0 >= box.y1:
+        raise InputError(
+            f"{where}: expected a box with x0 < x1 and y0 < y1 inside the photo of {width} x "
+            f"{height} pixels, got {', '.join(texts)}"
+        )
+    return box
+
+
+def _whole(text: str, where: str) -> int | None:
+    if text.lower() in ("", "nan", "none"):
+        return None
+    try:
+        number = float(text)  # pandas writes 3.0 where other rows have no label
+        if number.is_integer():
+            return int(number) if number >= 0 else None
+    except ValueError:
+        pass
+    raise InputError(f"{where}: expected a class index, got the label {text!r}")

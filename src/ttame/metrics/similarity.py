@@ -1,0 +1,138 @@
+"""How similar two maps of one image are: correlation over the pixels, by value or by rank."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from ttame.errors import InputError, unknown_name
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CORRELATIONS = ("pearson", "spearman")
+
+# Masks in [0, 1] that vary less than this are constant; their deviations are rounding noise.
+_CONSTANT = 1e-6
+# Ranks are taken of values rounded to this step: rounding noise, which varies with the batch, must
+# not order the pixels of a plateau.
+_STEP = 1e-4
+
+
+def pearson(first: Tensor, second: Tensor) -> Tensor:
+    """Return the Pearson correlation of each pair of masks.
+
+    ``sum (a - mean a)(b - mean b) / sqrt(sum (a - mean a)^2 sum (b - mean b)^2)`` over the pixels.
+    It is a continuous function of the masks, so rounding noise cannot move it.
+
+    Args:
+        first: (B, H, W), without NaN.
+        second: The same shape.
+
+    Returns:
+        (B,) float64 in [-1, 1]; 0 where a mask is constant and the correlation undefined.
+
+    Raises:
+        InputError: The shapes differ.
+
+    Example:
+        >>> mask = torch.tensor([[[0.0, 0.5], [0.2, 1.0]]])
+        >>> pearson(mask, 1 - mask)
+        tensor([-1.0000], dtype=torch.float64)
+    """
+    a, b = _centred(first, second)
+    scale = a.square().mean(dim=1).sqrt() * b.square().mean(dim=1).sqrt()
+    flat = is_constant(first) | is_constant(second)
+    correlation = (a * b).mean(dim=1) / scale.masked_fill(flat, 1)
+    return correlation.masked_fill(flat, 0).clamp(-1, 1)
+
+
+def spearman(first: Tensor, second: Tensor) -> Tensor:
+    """Return the Spearman rank correlation of each pair of masks.
+
+    The Pearson correlation of the pixels' ranks: a monotone change of a mask cannot move it. Equal
+    values share their mean rank; values are rounded to 1e-4 first.
+
+    Args:
+        first: (B, H, W) on the scale of [0, 1], without NaN.
+        second: The same shape.
+
+    Returns:
+        (B,) float64 in [-1, 1]; 0 where a mask is constant.
+
+    Raises:
+        InputError: The shapes differ.
+
+    Example:
+        >>> mask = torch.tensor([[[0.0, 0.5], [0.2, 1.0]]])
+        >>> spearman(mask, mask**3)
+        tensor([1.0000], dtype=torch.float64)
+    """
+    _check(first, second)
+    return pearson(_mean_ranks(first), _mean_ranks(second))
+
+
+def map_similarity(first: Tensor, second: Tensor, correlation: str = "pearson") -> Tensor:
+    """Return how similar two masks of each image are, in percent.
+
+    Two constant masks are the same explanation, 100: else a map that never changes would look as if
+    it followed every change. A constant mask and one that is not have nothing in common, 0.
+
+    Args:
+        first: (B, H, W) in [0, 1], without NaN.
+        second: The same shape.
+        correlation: ``"pearson"`` or ``"spearman"``.
+
+    Returns:
+        (B,) float64 in [-100, 100].
+
+    Raises:
+        InputError: The shapes differ.
+        UnknownNameError: The correlation is unknown.
+
+    Example:
+        >>> ones = torch.ones(1, 2, 2)
+        >>> map_similarity(ones, ones), map_similarity(ones, torch.eye(2)[None])
+        (tensor([100.], dtype=torch.float64), tensor([0.], dtype=torch.float64))
+    """
+    if correlation not in CORRELATIONS:
+        raise unknown_name("correlation", correlation, CORRELATIONS)
+    values = (pearson if correlation == "pearson" else spearman)(first, second)
+    return 100 * values.masked_fill(is_constant(first) & is_constant(second), 1)
+
+
+def is_constant(masks: Tensor) -> Tensor:
+    """Say which masks (B, H, W) vary by no more than rounding noise; (B,) boolean.
+
+    Example:
+        >>> is_constant(torch.tensor([[[0.3, 0.3]], [[0.3, 0.4]]]))
+        tensor([ True, False])
+    """
+    flat = masks.flatten(1)
+    return flat.amax(dim=1) - flat.amin(dim=1) <= _CONSTANT
+
+
+def _centred(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    _check(first, second)
+    a, b = first.flatten(1).double(), second.flatten(1).double()
+    return a - a.mean(dim=1, keepdim=True), b - b.mean(dim=1, keepdim=True)
+
+
+def _mean_ranks(masks: Tensor) -> Tensor:
+    """Ranks from 0, where equal values share the mean of their places; (B, H, W) float64."""
+    rows = [(mask.double() / _STEP).round().flatten() for mask in masks]
+    ranks = []
+    for row in rows:
+        _, group, sizes = row.unique(return_inverse=True, return_counts=True)
+        ends = sizes.cumsum(dim=0).double()
+        ranks.append((ends - (sizes.double() + 1) / 2)[group])
+    return torch.stack(ranks).view(masks.shape)
+
+
+def _check(first: Tensor, second: Tensor) -> None:
+    if first.shape != second.shape or first.ndim != 3:
+        raise InputError(
+            "expected two masks per image of the same shape (B, H, W), got "
+            f"{tuple(first.shape)} and {tuple(second.shape)}"
+        )

@@ -1,0 +1,97 @@
+"""Transfer: does another architecture still see the class under the mask?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+
+from ttame.errors import InputError
+from ttame.masking import apply_mask
+from ttame.metrics.confidence import average_drop
+from ttame.metrics.keeping import DEFAULT_SHARES, metric_name
+from ttame.metrics.measure import Metric, Scores, register
+from ttame.metrics.shares import area_matched, cut_to_shares
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ttame.metrics.case import Case
+
+
+def resized_pixels(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize images (B, C, H, W) in [0, 1] to another classifier's input, with antialiasing.
+
+    Example:
+        >>> resized_pixels(torch.ones(1, 3, 8, 8), (4, 6)).shape
+        torch.Size([1, 3, 4, 6])
+    """
+    if pixels.shape[-2:] == size:
+        return pixels
+    return F.interpolate(
+        pixels, size=size, mode="bilinear", align_corners=False, antialias=True
+    ).clamp(0, 1)
+
+
+def _metrics(options: Mapping[str, Any]) -> dict[str, Metric]:
+    return {
+        metric_name("transfer_ad", share, matched=True): Metric(
+            f"transfer AD {100 * share:g} %, area-matched", higher_is_better=False, unit="%"
+        )
+        for share in options["shares"]
+    }
+
+
+@register(
+    name="transfer",
+    title="Transfer to another classifier",
+    paper="ours: area-matched average drop, judged by another architecture",
+    needs=("judge",),
+    metrics=_metrics,
+    options={"shares": DEFAULT_SHARES},
+    passes=lambda options: 1 + len(options["shares"]),
+)
+def transfer(case: Case, shares: Sequence[float] = DEFAULT_SHARES) -> Scores:
+    """Mask each image as ``ad_..._matched`` does and let another classifier judge what is left.
+
+    A mask that works only on the classifier it was made for is adversarial: the judge's confidence
+    drops. The score is the average drop of the judge's probability of the *explained* class. Only
+    images count whose full view the judge puts into that class too: elsewhere its drop says
+    nothing. These images are the same for every method. The passes are the judge's.
+
+    Args:
+        case: Photos, masks and the judge. The judge sees the explained classifier's view of the
+            photo, resized to its own input size.
+        shares: Shares of the pixels that stay, most important first, in (0, 1].
+
+    Returns:
+        ``transfer_ad_100_matched``, ... in percent; NaN where the judge disagrees.
+
+    Raises:
+        InputError: There is no judge, or it has another number of classes.
+    """
+    judge = case.judge
+    if judge is None:
+        raise InputError("the transfer score needs another classifier as judge, got none")
+    if judge.num_classes != case.backbone.num_classes:
+        raise InputError(
+            f"expected a judge over the same {case.backbone.num_classes} classes, got "
+            f"{judge.identity.name!r} with {judge.num_classes}; choose a judge trained on them"
+        )
+
+    def judged(pixels: Tensor) -> Tensor:
+        return case.logits(resized_pixels(pixels, judge.preprocessing.crop), judge).softmax(dim=1)
+
+    full = judged(case.pixels)
+    agrees = full.argmax(dim=1) == case.classes
+    p = full.gather(1, case.classes[:, None])[:, 0]
+    masks = cut_to_shares(area_matched(case.masks, case.seeds), shares)
+    values = {}
+    for share, mask in zip(shares, masks.unbind(dim=1), strict=True):
+        masked = judged(apply_mask(case.pixels, mask[:, None], 0.0))
+        o = masked.gather(1, case.classes[:, None])[:, 0]
+        name = metric_name("transfer_ad", share, matched=True)
+        values[name] = average_drop(p, o).masked_fill(~agrees, torch.nan)
+    return Scores(values)
