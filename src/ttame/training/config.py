@@ -114,6 +114,24 @@ CHOICES = {
 }
 
 
+_BACKBONES = "backbones"
+
+
+@dataclass(frozen=True)
+class KnownBackbone:
+    """A backbone that a preset has layers and settings for; told by its layers.
+
+    Attributes:
+        title: For people.
+        layers: Channels of every layer's feature map by the layer's name, shallow to deep.
+        values: Settings that differ from the preset's.
+    """
+
+    title: str
+    layers: dict[str, int]
+    values: dict[str, Any]
+
+
 def preset_names() -> tuple[str, ...]:
     """Return the names of all presets."""
     return tuple(_presets())
@@ -138,7 +156,7 @@ def load_preset(name: str = "fast", overrides: dict[str, Any] | None = None) -> 
     if name not in presets:
         raise unknown_name("preset", name, presets)
     kinds = typing.get_type_hints(TrainingConfig)
-    values = dict(presets[name])
+    values = {key: value for key, value in presets[name].items() if key != _BACKBONES}
     for key, value in (overrides or {}).items():
         if key not in kinds:
             raise unknown_name(
@@ -148,6 +166,16 @@ def load_preset(name: str = "fast", overrides: dict[str, Any] | None = None) -> 
             values[key] = value
     parsed = {key: _parse(key, value, kinds[key]) for key, value in values.items()}
     return replace(TrainingConfig(), **parsed)
+
+
+def backbones_of(name: str) -> list[KnownBackbone]:
+    """Return the backbones that a preset knows, each with its own layers and settings.
+
+    Example:
+        >>> [entry.title for entry in backbones_of("paper")]
+        ['VGG-16', 'ResNet-50', 'ViT-B-16']
+    """
+    return [KnownBackbone(**entry) for entry in _presets().get(name, {}).get(_BACKBONES, [])]
 
 
 def _presets() -> dict[str, dict[str, Any]]:

@@ -5,13 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import platform
-import signal
-import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,12 +16,13 @@ import torch
 from ttame import storage
 from ttame.backbone.contract import Backbone
 from ttame.backbone.fingerprint import fingerprint
-from ttame.backbone.registry import load_backbone
-from ttame.errors import BackboneError, InputError, StorageError, TrainingError
+from ttame.errors import InputError, StorageError, TrainingError
 from ttame.explainer import Explainer, new_explainer
 from ttame.files import check_writable, write_atomically
 from ttame.training.config import TrainingConfig, load_preset
+from ttame.training.fitting import fit_to_classifier
 from ttame.training.precision import pick_accelerator, pick_precision
+from ttame.training.surroundings import own_interrupts, own_random_numbers, quiet
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
@@ -69,7 +65,8 @@ def train(
         out: The explainer folder to write.
         preset: ``"fast"`` or ``"paper"``.
         weights: The classifier's local weight file.
-        layers: Layers to read, shallow to deep; by default chosen for the classifier.
+        layers: Layers to read, shallow to deep; by default those that the preset knows for the
+            classifier, else chosen for it.
         resume: Continue a training that was cut off.
         overwrite: Train anew though ``out`` holds an explainer already.
         progress: Show a progress bar.
@@ -95,17 +92,11 @@ def train(
     from ttame.training.data import PhotoData, find_photos
 
     found = find_photos(data)  # before a classifier is fetched for nothing
-    backbone = _backbone(backbone_or_source, weights, layers)
-    if backbone.num_classes < 2:
-        raise BackboneError(
-            f"{backbone.identity.name} gives one logit, and softmax over one class is always 1: "
-            "wrap it so that it gives two, for example torch.cat([-logit, logit], dim=1)"
-        )
-    config = _fitting(config, backbone, explicit="head" in overrides)
+    backbone, config = fit_to_classifier(backbone_or_source, preset, overrides, weights, layers)
     photos = PhotoData(found, backbone.preprocessing, config)
     _remember_config(log_folder, config, photos.digest, resume)
     try:
-        with _own_random_numbers(config.seed):
+        with own_random_numbers(config.seed):
             explainer = new_explainer(
                 backbone, config.head, mask_form=config.mask_form, start=config.start
             )
@@ -161,7 +152,7 @@ def _fit(
     ]
     if progress:
         callbacks.append(Progress(leave=True))
-    with _quiet():
+    with quiet():
         trainer = pl.Trainer(
             accelerator=accelerator,
             devices=devices,
@@ -176,32 +167,9 @@ def _fit(
             default_root_dir=log_folder,
         )
         last = str(log_folder / LAST) if resume else None
-        with _own_interrupts():
+        with own_interrupts():
             trainer.fit(module, datamodule=photos, ckpt_path=last, weights_only=True)
     return module, keeper
-
-
-def _backbone(
-    source: Backbone | nn.Module | str,
-    weights: str | Path | None,
-    layers: Sequence[str] | None,
-) -> Backbone:
-    chosen = tuple(layers) if layers is not None else None
-    if isinstance(source, Backbone):
-        return source if chosen is None else source.with_layers(chosen)
-    return load_backbone(source, weights=weights, layers=chosen)
-
-
-def _fitting(config: TrainingConfig, backbone: Backbone, explicit: bool) -> TrainingConfig:
-    """Take the independent head where a preset's tied head cannot be made."""
-    if config.head != "tied" or backbone.class_weights is not None or explicit:
-        return config
-    _log.warning(
-        "%s has no final linear layer, which the tied head needs: training an independent head "
-        "instead, which learns only classes that the photos hold",
-        backbone.identity.name,
-    )
-    return replace(config, head="independent", start="random")
 
 
 def _check_place(out: Path, log_folder: Path, resume: bool, overwrite: bool) -> None:
@@ -301,53 +269,3 @@ def _best(explainer: Explainer, keeper: BestExplainer) -> Explainer:
     explainer.attention.load_state_dict(best.attention.state_dict())
     explainer.attention.to("cpu")
     return explainer.eval()
-
-
-@contextmanager
-def _own_random_numbers(seed: int) -> Iterator[None]:
-    """Seed this training and leave the caller's random numbers as they were."""
-    from lightning.fabric.utilities.seed import _collect_rng_states, _set_rng_states
-    from lightning.pytorch import seed_everything
-
-    states = _collect_rng_states()
-    environment = {name: os.environ.get(name) for name in ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")}
-    try:
-        seed_everything(seed, workers=True, verbose=False)
-        yield
-    finally:  # lightning's own isolate_rng forgets the way back after an exception
-        _set_rng_states(states)
-        for name, value in environment.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
-
-
-@contextmanager
-def _own_interrupts() -> Iterator[None]:
-    """Turn lightning's exit after Ctrl+C back into KeyboardInterrupt, and listen to it again."""
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    except SystemExit as error:
-        if isinstance(error.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from None
-        raise
-    finally:
-        if signal.getsignal(signal.SIGINT) is not before:
-            signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep lightning's advertisements and hints about workers from the user."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="lightning.*")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

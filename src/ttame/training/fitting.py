@@ -1,0 +1,100 @@
+"""Fitting a preset to a classifier: its layers, fill and head."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ttame.backbone.contract import Backbone
+from ttame.backbone.registry import load_backbone
+from ttame.errors import BackboneError
+from ttame.training.config import TrainingConfig, backbones_of, load_preset
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import nn
+
+_log = logging.getLogger(__name__)
+
+
+def fit_to_classifier(
+    source: Backbone | nn.Module | str,
+    preset: str,
+    overrides: dict[str, Any],
+    weights: str | Path | None = None,
+    layers: Sequence[str] | None = None,
+) -> tuple[Backbone, TrainingConfig]:
+    """Load a classifier and settle with which layers and settings it is trained.
+
+    A preset may know backbones by their layers (``paper`` knows VGG-16, ResNet-50 and ViT-B-16):
+    it then gives layers and settings of its own. What the caller names, layers or settings, stays;
+    so do the layers of a :class:`Backbone` that was built before.
+
+    Args:
+        source: A backbone, a module or a source for :func:`ttame.load_backbone`.
+        preset: Name of a preset.
+        overrides: Settings that the caller names.
+        weights: The classifier's local weight file.
+        layers: Layers that the caller names.
+
+    Returns:
+        The backbone with its layers, and the settings.
+
+    Raises:
+        BackboneError: The classifier cannot be loaded, or gives a single logit.
+        UnknownNameError: There is no such preset, setting or layer.
+        InputError: A value does not fit its setting.
+    """
+    chosen = tuple(layers) if layers is not None else None
+    if isinstance(source, Backbone):
+        backbone = source if chosen is None else source.with_layers(chosen)
+    else:
+        backbone = load_backbone(source, weights=weights, layers=chosen)
+    if backbone.num_classes < 2:
+        raise BackboneError(
+            f"{backbone.identity.name} gives one logit, and softmax over one class is always 1: "
+            "wrap it so that it gives two, for example torch.cat([-logit, logit], dim=1)"
+        )
+    free = chosen is None and not isinstance(source, Backbone)
+    backbone, values = _as_preset_knows(backbone, preset, free)
+    config = load_preset(preset, {**values, **overrides})
+    return backbone, _with_possible_head(config, backbone, overrides)
+
+
+def _as_preset_knows(
+    backbone: Backbone, preset: str, free: bool
+) -> tuple[Backbone, dict[str, Any]]:
+    known = backbones_of(preset)
+    widths = {layer.name: layer.shape[0] for layer in backbone.candidate_layers()} if known else {}
+    for entry in known:
+        if entry.layers.items() <= widths.items():
+            if free:
+                backbone = backbone.with_layers(tuple(entry.layers))
+            _log.info("%s is trained as the preset's %s", backbone.identity.name, entry.title)
+            return backbone, dict(entry.values)
+    if known:
+        _log.warning(
+            "the preset %r knows no layers of %s (it knows those of %s); it reads %s",
+            preset,
+            backbone.identity.name,
+            ", ".join(entry.title for entry in known),
+            ", ".join(backbone.layers),
+        )
+    return backbone, {}
+
+
+def _with_possible_head(
+    config: TrainingConfig, backbone: Backbone, named: Collection[str]
+) -> TrainingConfig:
+    """Take the independent head where a preset's tied head cannot be made."""
+    if config.head != "tied" or backbone.class_weights is not None or "head" in named:
+        return config
+    _log.warning(
+        "%s has no final linear layer, which the tied head needs: training an independent head "
+        "instead, which learns only classes that the photos hold",
+        backbone.identity.name,
+    )
+    return replace(config, head="independent", start="random")

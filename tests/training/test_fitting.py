@@ -1,0 +1,121 @@
+import logging
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torchvision.models import VisionTransformer, resnet50
+from torchvision.models.vgg import cfgs, make_layers
+
+import ttame
+from tiny_backbone import tiny_backbone, tiny_classifier
+from ttame.errors import BackboneError
+from ttame.images.preprocessing import Preprocessing
+from ttame.training.fitting import fit_to_classifier
+
+SMALL = Preprocessing(crop=(32, 32), resize=None, mean=(0.5,) * 3, std=(0.5,) * 3)
+
+
+class Vgg16Features(nn.Module):
+    """VGG-16's feature layers with a small classifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = make_layers(cfgs["D"])
+        self.classifier = nn.Linear(512, 3)
+
+    def forward(self, images):
+        return self.classifier(self.features(images).mean(dim=(2, 3)))
+
+
+class Cosine(nn.Module):
+    """A classifier's end that is no linear layer."""
+
+    def __init__(self, width: int, classes: int) -> None:
+        super().__init__()
+        self.directions = nn.Parameter(torch.randn(classes, width))
+
+    def forward(self, features):
+        return F.normalize(features, dim=1) @ F.normalize(self.directions, dim=1).T
+
+
+def small_vit() -> nn.Module:
+    return VisionTransformer(
+        image_size=224,
+        patch_size=16,
+        num_layers=12,
+        num_heads=2,
+        hidden_dim=768,
+        mlp_dim=8,
+        num_classes=3,
+    )
+
+
+@pytest.mark.parametrize(
+    ("build", "layers", "shapes", "fill"),
+    [
+        (
+            Vgg16Features,
+            ("features.16", "features.23", "features.30"),
+            ((256, 28, 28), (512, 14, 14), (512, 7, 7)),
+            "black",
+        ),
+        (
+            lambda: resnet50(num_classes=3),
+            ("layer2", "layer3", "layer4"),
+            ((512, 28, 28), (1024, 14, 14), (2048, 7, 7)),
+            "black",
+        ),
+        (
+            small_vit,
+            tuple(f"encoder.layers.encoder_layer_{block}.ln_1" for block in (9, 10, 11)),
+            ((768, 14, 14),) * 3,
+            "mean",
+        ),
+    ],
+    ids=["vgg16", "resnet50", "vit_b_16"],
+)
+def test_the_paper_preset_knows_the_papers_backbones(build, layers, shapes, fill):
+    backbone, config = fit_to_classifier(build().eval(), "paper", {})
+    assert backbone.layers == layers
+    assert backbone.feature_shapes == shapes
+    assert (config.fill, config.mask_form, config.head) == (fill, "sigmoid", "independent")
+
+
+def test_what_the_caller_names_stays():
+    module = resnet50(num_classes=3).eval()
+    backbone, config = fit_to_classifier(
+        module, "paper", {"fill": "blur", "epochs": 1}, layers=["layer3", "layer4"]
+    )
+    assert backbone.layers == ("layer3", "layer4")
+    assert (config.fill, config.epochs, config.lr) == ("blur", 1, 1e-3)
+    built = ttame.load_backbone(module, layers=["layer1", "layer4"])
+    assert fit_to_classifier(built, "paper", {})[0].layers == ("layer1", "layer4")
+
+
+def test_a_preset_says_when_it_does_not_know_the_backbone(caplog):
+    backbone = tiny_backbone()
+    with caplog.at_level(logging.WARNING):
+        fitted, config = fit_to_classifier(backbone, "paper", {})
+    assert fitted is backbone
+    assert config.fill == "black"
+    assert "knows no layers of tiny" in caplog.text
+    assert "ViT-B-16" in caplog.text
+    caplog.clear()
+    fit_to_classifier(backbone, "fast", {})
+    assert not caplog.records
+
+
+def test_a_tied_head_needs_a_final_linear_layer(caplog):
+    body = tiny_classifier()
+    body[-1] = Cosine(16, 5)
+    backbone = ttame.load_backbone(body.eval(), preprocessing=SMALL)
+    _, config = fit_to_classifier(backbone, "fast", {})
+    assert (config.head, config.start) == ("independent", "random")
+    assert "no final linear layer" in caplog.text
+    assert fit_to_classifier(backbone, "fast", {"head": "tied"})[1].head == "tied"
+
+
+def test_a_single_logit_is_refused():
+    with pytest.raises(BackboneError, match="one logit"):
+        fit_to_classifier(tiny_backbone(classes=1), "fast", {})
