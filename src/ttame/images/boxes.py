@@ -200,7 +200,7 @@ def _box(row: dict[str, str], size: tuple[int, int], where: str) -> Box:
     except ValueError:
         raise InputError(f"{where}: expected four numbers in pixels, got {texts}") from None
     width, height = size
-    inside = -_SLACK <= min(x0, y0) and x1 <= width + _SLACK and y1 <= height + _SLACK
+    inside = min(x0, y0) >= -_SLACK and x1 <= width + _SLACK and y1 <= height + _SLACK
     box = Box(max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
     if not all(map(math.isfinite, box)) or not inside or box.x0 >= box.x1 or box.y0 >= box.y1:
         raise InputError(

@@ -68,7 +68,7 @@ def runner_up(logits: Tensor, classes: Tensor) -> Tensor:
 @register(
     name="sensitivity",
     title="Similarity under noise",
-    paper="after Yeh et al., NeurIPS 2019, arXiv 1901.09392 (max-sensitivity); as correlation: ours",
+    paper="after Yeh et al., NeurIPS 2019, arXiv 1901.09392; as a correlation: ours",
     needs=("maps",),
     options={"std": 0.02, "draws": 2, "correlation": "pearson"},
     metrics={"noise_similarity": Metric("similarity under noise", True, "%")},
