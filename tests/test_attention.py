@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from references.attention import slow_attention
 from tiny_backbone import tiny_backbone
 from ttame.attention import GRID_CAP, AttentionMechanism, FeatureBranch
-from ttame.errors import InputError
+from ttame.errors import InputError, UnknownNameError
 from ttame.explainer import new_explainer
 from ttame.heads import Head, IndependentHead, TiedHead
 
@@ -17,7 +17,9 @@ CLASSES = 7
 HEADS = ("independent", "tied")
 
 
-def mechanism(head: str, channels: tuple[int, ...] = CHANNELS) -> AttentionMechanism:
+def mechanism(
+    head: str, channels: tuple[int, ...] = CHANNELS, grid: str = "first"
+) -> AttentionMechanism:
     """A mechanism whose every parameter and statistic differs from its start."""
     made: Head
     if head == "tied":
@@ -25,7 +27,7 @@ def mechanism(head: str, channels: tuple[int, ...] = CHANNELS) -> AttentionMecha
         nn.init.constant_(made.bias, 0.3)
     else:
         made = IndependentHead(channels, CLASSES)
-    attention = AttentionMechanism(channels, made)
+    attention = AttentionMechanism(channels, made, grid)
     for branch in attention.branches:
         nn.init.uniform_(branch.norm.weight, -1.5, 1.5)
         nn.init.normal_(branch.norm.bias)
@@ -44,16 +46,21 @@ def published(attention: AttentionMechanism, features: list[Tensor], training: b
         {name: value.clone() for name, value in branch.state_dict().items()}
         for branch in attention.branches
     ]
-    return slow_attention(features, branches, weight, bias, batch_statistics=training)
+    return slow_attention(
+        features, branches, weight, bias, batch_statistics=training, grid=attention.grid
+    )
 
 
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("head", HEADS)
-def test_equals_the_published_form(head: str, training: bool) -> None:
-    attention, features = mechanism(head).train(training), feature_maps()
+@pytest.mark.parametrize(("grid", "shape"), [("first", SHAPES[0]), ("last", SHAPES[-1])])
+def test_equals_the_published_form(
+    grid: str, shape: tuple[int, int], head: str, training: bool
+) -> None:
+    attention, features = mechanism(head, grid=grid).train(training), feature_maps()
     expected = published(attention, features, training)
     maps = attention(features)
-    assert maps.shape == (3, CLASSES, *SHAPES[0])
+    assert maps.shape == (3, CLASSES, *shape)
     torch.testing.assert_close(maps, expected, atol=1e-5, rtol=1e-5)
 
 
@@ -91,6 +98,21 @@ def test_folding_follows_the_statistics_of_training() -> None:
     feature = torch.randn(2, 4, 3, 3)
     expected = torch.relu(branch.norm(branch.conv(feature)) + feature)
     torch.testing.assert_close(branch(feature), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_the_last_grid_sees_every_finer_cell() -> None:
+    attention = mechanism("independent", (2, 3), grid="last").eval()
+    fine = torch.rand(1, 2, 8, 8, requires_grad=True)
+    maps = attention([fine + 5, torch.rand(1, 3, 2, 2)])
+    (gradient,) = torch.autograd.grad(maps.sum(), fine)
+    # Plain bilinear shrinking by 4 would read only half of the rows and columns.
+    active = gradient.abs().sum(dim=1) > 0
+    assert active.all()
+
+
+def test_an_unknown_grid_is_refused() -> None:
+    with pytest.raises(UnknownNameError, match="first"):
+        AttentionMechanism([1], IndependentHead([1], 1), grid="finest")
 
 
 def test_the_grid_is_capped_at_56_on_each_side() -> None:

@@ -233,7 +233,9 @@ def test_a_newer_format_asks_for_an_update(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"head": "other"}, {"mask_form": "other"}, {"head": "independent"}], ids=str
+    "change",
+    [{"head": "other"}, {"mask_form": "other"}, {"grid": "other"}, {"head": "independent"}],
+    ids=str,
 )
 def test_a_description_that_does_not_fit_its_weights_is_refused(
     tmp_path: Path, change: dict[str, str]

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ttame.errors import InputError
+from ttame.errors import InputError, unknown_name
 from ttame.masking import resize
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from ttame.heads import Head
 
 GRID_CAP = 56
+
+GRIDS = ("first", "last")
 
 
 class FeatureBranch(nn.Module):
@@ -87,6 +89,12 @@ class AttentionMechanism(nn.Module):
     Args:
         channels: Channels C_l of each layer's feature map.
         head: Gives the fusion filters of classes.
+        grid: On which layer's grid the maps lie. ``"first"``, the published one, is the finest of
+            a CNN; on ``"last"``, the coarsest, finer layers are averaged (antialiased), and the
+            maps are smoother. For a plain vision transformer the two are the same.
+
+    Raises:
+        UnknownNameError: There is no such grid.
 
     Example:
         >>> from ttame.heads import IndependentHead
@@ -98,8 +106,11 @@ class AttentionMechanism(nn.Module):
         torch.Size([2, 10, 6, 6])
     """
 
-    def __init__(self, channels: Sequence[int], head: Head) -> None:
+    def __init__(self, channels: Sequence[int], head: Head, grid: str = "first") -> None:
         super().__init__()
+        if grid not in GRIDS:
+            raise unknown_name("grid", grid, GRIDS)
+        self.grid = grid
         self.channels = tuple(channels)
         self.branches = nn.ModuleList(FeatureBranch(width) for width in channels)
         self.head = head
@@ -108,8 +119,8 @@ class AttentionMechanism(nn.Module):
         """Return maps before any normalisation.
 
         Args:
-            features: One feature map (B, C_l, H_l, W_l) per layer; the first gives the maps' grid,
-                capped at 56.
+            features: One feature map (B, C_l, H_l, W_l) per layer; the first or the last gives
+                the maps' grid, capped at 56.
             classes: (B, n) class indices, or None for all K classes.
 
         Returns:
@@ -120,11 +131,13 @@ class AttentionMechanism(nn.Module):
         """
         self._check(features, classes)
         weight, bias = self.head(classes)
-        grid = (min(features[0].shape[-2], GRID_CAP), min(features[0].shape[-1], GRID_CAP))
+        leading = features[0 if self.grid == "first" else -1]
+        grid = (min(leading.shape[-2], GRID_CAP), min(leading.shape[-1], GRID_CAP))
         maps: Tensor = bias.view(-1 if classes is not None else 1, bias.shape[-1], 1, 1).float()
         slices = weight.split(self.channels, dim=-1)
         for branch, feature, part in zip(self.branches, features, slices, strict=True):
-            maps = maps + resize(_project(branch(feature), part).float(), grid)
+            own = _project(branch(feature), part).float()
+            maps = maps + resize(own, grid, antialias=self.grid == "last")
         return maps
 
     def _check(self, features: Sequence[Tensor], classes: Tensor | None) -> None:

@@ -201,6 +201,7 @@ def new_explainer(
     layers: Sequence[str] | None = None,
     mask_form: str = "minmax",
     start: str = "cam",
+    grid: str = "first",
 ) -> Explainer:
     """Make an untrained explainer for a backbone.
 
@@ -211,9 +212,10 @@ def new_explainer(
         mask_form: How maps become masks, in training and afterwards.
         start: ``"cam"`` starts a tied head as the class activation map of the deepest layer that
             fits; ``"random"`` starts everything at random.
+        grid: ``"first"`` or ``"last"``: the layer on whose grid the maps lie.
 
     Raises:
-        UnknownNameError: There is no such head, layer, mask form or start.
+        UnknownNameError: There is no such head, layer, mask form, start or grid.
         BackboneError: The tied head needs a final linear layer and there is none.
     """
     if mask_form not in masking.MASK_FORMS:
@@ -223,7 +225,7 @@ def new_explainer(
     if layers is not None:
         backbone = backbone.with_layers(tuple(layers))
     made = make_head(head, backbone)
-    attention = AttentionMechanism([shape[0] for shape in backbone.feature_shapes], made)
+    attention = AttentionMechanism([shape[0] for shape in backbone.feature_shapes], made, grid)
     if start == "cam" and isinstance(made, TiedHead):
         if not made.start_as_cam():
             _log.warning(

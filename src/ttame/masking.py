@@ -96,11 +96,16 @@ def shown_masks(maps: Tensor, form: str = "minmax") -> Tensor:
     return minmax(to_masks(maps, "minmax" if form == "sigmoid" else form))
 
 
-def resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize maps (B, n, h, w) bilinearly (align_corners=False) to ``size`` = (H, W)."""
+def resize(maps: Tensor, size: tuple[int, int], antialias: bool = False) -> Tensor:
+    """Resize maps (B, n, h, w) bilinearly (align_corners=False) to ``size`` = (H, W).
+
+    With ``antialias``, shrinking averages over all cells that a new one covers.
+    """
     if maps.shape[-2:] == tuple(size):
         return maps
-    return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=False)
+    return F.interpolate(
+        maps, size=tuple(size), mode="bilinear", align_corners=False, antialias=antialias
+    )
 
 
 def keep_share(masks: Tensor, share: Tensor, softness: float) -> Tensor:

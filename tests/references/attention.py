@@ -16,6 +16,7 @@ def slow_attention(
     bias: Tensor,
     *,
     batch_statistics: bool,
+    grid: str = "first",
 ) -> Tensor:
     """Return all class maps (B, K, H, W) before the sigmoid.
 
@@ -23,7 +24,8 @@ def slow_attention(
     ``norm.running_mean`` and ``norm.running_var``; ``weight`` (K, sum of C) and ``bias`` (K,) are
     the fusion. ``batch_statistics`` normalises with the batch's own mean and (biased) variance.
     """
-    height, width = min(features[0].shape[2], CAP), min(features[0].shape[3], CAP)
+    leading = features[0] if grid == "first" else features[-1]
+    height, width = min(leading.shape[2], CAP), min(leading.shape[3], CAP)
     resized = []
     for feature, state in zip(features, branches, strict=True):
         filters = state["conv.weight"][:, :, 0, 0]
@@ -39,7 +41,13 @@ def slow_attention(
         normed = normed + state["norm.bias"].view(1, -1, 1, 1)
         skipped = (normed + feature).clamp(min=0)
         resized.append(
-            F.interpolate(skipped, size=(height, width), mode="bilinear", align_corners=False)
+            F.interpolate(
+                skipped,
+                size=(height, width),
+                mode="bilinear",
+                align_corners=False,
+                antialias=grid == "last",
+            )
         )
     fused = torch.cat(resized, dim=1)
     return torch.einsum("kc,bchw->bkhw", weight, fused) + bias.view(1, -1, 1, 1)

@@ -58,6 +58,7 @@ def describe(description: Mapping[str, Any], folder: Path) -> Iterator[tuple[str
     yield "preprocessing", _preprocessing(backbone["preprocessing"])
     yield "head", str(attention["head"])
     yield "mask form", str(attention["mask_form"])
+    yield "grid", str(attention.get("grid", "first"))
     yield "parameters", f"{attention['parameters']:,}"
     yield from _training(description.get("training") or {})
     for group, scores in (description.get("scores") or {}).items():

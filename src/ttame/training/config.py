@@ -20,6 +20,7 @@ class TrainingConfig:
     Attributes:
         head: ``"tied"`` or ``"independent"``.
         start: ``"cam"`` or ``"random"``, see :func:`ttame.new_explainer`.
+        grid: ``"first"`` or ``"last"``: the layer on whose grid the maps lie.
         mask_form: How maps become masks: ``"ranks"``, ``"minmax"`` or ``"sigmoid"``.
         shares: Every step keeps one of these shares of each mask's pixels, drawn per image.
         block: Area and variation run over the maps of every label of the batch (B x B).
@@ -44,6 +45,7 @@ class TrainingConfig:
 
     head: str = "tied"
     start: str = "cam"
+    grid: str = "last"
     mask_form: str = "ranks"
     shares: tuple[float, ...] = (1.0,)
     block: bool = False
@@ -108,6 +110,7 @@ RANGES = {
 CHOICES = {
     "head": ("tied", "independent"),
     "start": ("cam", "random"),
+    "grid": ("first", "last"),
     "mask_form": ("ranks", "minmax", "sigmoid"),
     "fill": ("black", "mean", "blur"),
     "optimizer": ("adamw", "sgd"),

@@ -98,7 +98,11 @@ def train(
     try:
         with own_random_numbers(config.seed):
             explainer = new_explainer(
-                backbone, config.head, mask_form=config.mask_form, start=config.start
+                backbone,
+                config.head,
+                mask_form=config.mask_form,
+                start=config.start,
+                grid=config.grid,
             )
             module, keeper = _fit(
                 explainer, config, photos, out, preset, resume, progress, accelerator, devices
