@@ -1,0 +1,219 @@
+"""The attention matrices of a vision transformer, and their gradients, in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from ttame.backbone.module import ModuleBackbone
+from ttame.backbone.probe import probe_images
+from ttame.backbone.tokens import TokenGrid, patch_tokens
+from ttame.errors import BackboneError, InputError
+from ttame.methods.explicit_attention import ExplicitAttention
+
+if TYPE_CHECKING:
+    from ttame.backbone.contract import Backbone
+
+
+class Recording(ExplicitAttention):
+    """Keeps every attention matrix (B, heads, T, T) that is computed inside the context.
+
+    Args:
+        gradients: Gradients to the matrices will be asked for. The first one is made a leaf where
+            nothing before it needs a gradient, so that a backward pass ends there.
+
+    Attributes:
+        seen: The matrices, in the order of execution.
+    """
+
+    def __init__(self, gradients: bool = False) -> None:
+        super().__init__()
+        self.gradients = gradients
+        self.seen: list[Tensor] = []
+
+    def see(self, weights: Tensor) -> Tensor:
+        """Keep a matrix."""
+        if self.gradients and not weights.requires_grad:
+            weights = weights.detach().requires_grad_()
+        self.seen.append(weights)
+        return weights
+
+
+@dataclass(frozen=True)
+class AttentionPass:
+    """One forward pass of a vision transformer.
+
+    Attributes:
+        logits: (B, K).
+        attention: One matrix (B, heads, T, T) per block, shallow to deep; rows sum to 1.
+        tokens: Which of the T tokens are patches.
+    """
+
+    logits: Tensor
+    attention: tuple[Tensor, ...]
+    tokens: TokenGrid
+
+    def gradients(self, classes: Tensor) -> tuple[Tensor, ...]:
+        """Return the gradients of one class logit per image to every matrix, detached.
+
+        Args:
+            classes: (B,) class indices.
+        """
+        target = self.logits.gather(1, classes[:, None]).sum()
+        return torch.autograd.grad(
+            target, self.attention, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+
+    def to_map(self, relevance: Tensor) -> Tensor:
+        """Lay the relevance of tokens (..., T) out on the grid of patches (..., h, w)."""
+        prefix, grid = self.tokens
+        return relevance[..., prefix:].unflatten(-1, grid)
+
+
+class Reading(NamedTuple):
+    """Which tokens of the last block a classifier reads.
+
+    Attributes:
+        prefix: Of each prefix token, whether it is read.
+        patches: Whether the patches are.
+        blocks: Number of attention matrices.
+    """
+
+    prefix: tuple[bool, ...]
+    patches: bool
+    blocks: int
+
+
+_READINGS: WeakKeyDictionary[Backbone, Reading] = WeakKeyDictionary()
+
+
+def attention_pass(backbone: Backbone, images: Tensor, *, gradients: bool = False) -> AttentionPass:
+    """Classify images and record the attention of every block.
+
+    Args:
+        backbone: A vision transformer; left exactly as it was.
+        images: Its normalised input, (B, C, H, W).
+        gradients: Record for :meth:`AttentionPass.gradients`.
+
+    Raises:
+        InputError: The backbone does not name its layers.
+        BackboneError: It has no self-attention between all its patches.
+    """
+    module = named(backbone)
+    # Tensors made under inference mode cannot take part in a backward pass; their copies can.
+    with torch.inference_mode(False), torch.set_grad_enabled(gradients):
+        recording = Recording(gradients)
+        images = images.detach().clone()
+        with recording:
+            logits = module.logits(images)
+    seen = tuple(recording.seen)
+    return AttentionPass(logits, seen, checked_tokens(module, seen, images))
+
+
+def checked_tokens(
+    backbone: ModuleBackbone, attention: Sequence[Tensor], images: Tensor
+) -> TokenGrid:
+    """Find the patches that recorded matrices are about.
+
+    Raises:
+        BackboneError: There are no matrices, or they are not about all patches of an image.
+    """
+    name = backbone.identity.name
+    if not attention:
+        raise BackboneError(
+            f"{name} has no self-attention block; this method explains vision transformers"
+        )
+    if any(len(matrix) != len(images) for matrix in attention):
+        raise BackboneError(
+            f"the attention of {name} looks at windows of the image, each on its own; this method "
+            "needs attention between all patches"
+        )
+    counts = sorted({matrix.shape[-1] for matrix in attention})
+    if len(counts) > 1:
+        raise BackboneError(
+            f"the blocks of {name} attend to different numbers of tokens "
+            f"({', '.join(map(str, counts))}); this method needs the same in every block"
+        )
+    return patch_tokens(backbone, counts[0], (images.shape[2], images.shape[3]))
+
+
+def reading(backbone: Backbone) -> Reading:
+    """Find out which tokens the classifier reads, once per backbone.
+
+    A row of the last block's attention has a gradient exactly where its token is read: one row
+    where the class token is, the patches' rows where they are pooled. It is looked at on noise, so
+    that it does not depend on any photo.
+
+    Raises:
+        InputError: The backbone does not name its layers.
+        BackboneError: As of :func:`attention_pass`, or the logits do not depend on the attention.
+    """
+    if backbone not in _READINGS:
+        module = named(backbone)
+        plan = module.preprocessing
+        with torch.inference_mode(False), torch.enable_grad():
+            passed = attention_pass(
+                module, probe_images(plan.crop, plan.channels, module, 1), gradients=True
+            )
+            # Unlike weights, because the logits' plain sum may be constant.
+            ramp = torch.linspace(1, 2, passed.logits.shape[1]).to(passed.logits)
+            (gradient,) = torch.autograd.grad((passed.logits * ramp).sum(), passed.attention[-1:])
+        rows = gradient[0].abs().sum(dim=(0, 2)) > 0
+        if not rows.any():
+            raise BackboneError(
+                f"the logits of {module.identity.name} do not depend on its last attention block"
+            )
+        prefix = passed.tokens.prefix
+        _READINGS[backbone] = Reading(
+            tuple(rows[:prefix].tolist()), bool(rows[prefix:].any()), len(passed.attention)
+        )
+    return _READINGS[backbone]
+
+
+def readout(backbone: Backbone, attention: Tensor, tokens: TokenGrid) -> Tensor:
+    """Return the weights with which the classifier reads tokens: the mean over those it reads.
+
+    Args:
+        backbone: The classifier.
+        attention: Its last matrix, (B, heads, T, T).
+        tokens: Which tokens are patches.
+
+    Returns:
+        (B, T), rows sum to 1: one 1 for the class token, or equal shares of the pooled tokens.
+    """
+    read = reading(backbone)
+    flags = attention.new_full((attention.shape[-1],), float(read.patches))
+    flags[: tokens.prefix] = flags.new_tensor(read.prefix)
+    return (flags / flags.sum()).expand(len(attention), -1)
+
+
+def roll(start: Tensor, matrices: Sequence[Tensor]) -> Tensor:
+    """Multiply rows (B, T) with matrices (B, T, T), the deepest first: ``start M_L ... M_1``.
+
+    Example:
+        >>> roll(torch.tensor([[0.0, 1.0]]), [torch.tensor([[[1.0, 2.0], [3.0, 4.0]]])])
+        tensor([[3., 4.]])
+    """
+    row = start.unsqueeze(1)
+    for matrix in reversed(matrices):
+        row = row @ matrix
+    return row.squeeze(1)
+
+
+def named(backbone: Backbone) -> ModuleBackbone:
+    """Return the backbone as one that names its layers.
+
+    Raises:
+        InputError: It does not.
+    """
+    if not isinstance(backbone, ModuleBackbone):
+        raise InputError(
+            "expected a backbone that names its layers, as ttame.load_backbone gives; "
+            f"got {type(backbone).__name__}"
+        )
+    return backbone
