@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tiny_backbone import tiny_backbone
+from tiny_cases import make_case
+from ttame.errors import InputError
+from ttame.metrics.confidence import average_drop
+from ttame.metrics.measure import get_measure
+from ttame.metrics.shares import area_matched, cut_to_shares
+from ttame.metrics.transfer import resized_pixels
+
+NAMES = {"transfer_ad_100_matched", "transfer_ad_50_matched", "transfer_ad_15_matched"}
+
+
+def test_the_classifier_as_its_own_judge_gives_the_area_matched_average_drop():
+    case = make_case(images=5)
+    judged = make_case(images=5, judge=case.backbone)
+    found = get_measure("transfer")(judged).values
+    own = get_measure("confidence")(case).values
+    assert set(found) == NAMES
+    for name, values in found.items():
+        torch.testing.assert_close(values, own[name.removeprefix("transfer_")], atol=1e-4, rtol=0)
+
+
+def test_only_images_on_which_the_judge_agrees_count():
+    judge = tiny_backbone(seed=1)
+    case = make_case(images=12, judge=judge)
+    with torch.no_grad():
+        full = judge.logits(case.images).double().softmax(dim=1)
+        agrees = full.argmax(dim=1) == case.classes
+        assert 0 < agrees.sum() < 12
+        mask = cut_to_shares(area_matched(case.masks, case.seeds), [0.5])[:, 0]
+        masked = judge.preprocessing.normalise(case.pixels * mask[:, None])
+        after = judge.logits(masked).double().softmax(dim=1)
+    found = get_measure("transfer")(case).values["transfer_ad_50_matched"]
+    assert torch.equal(found.isnan(), ~agrees)
+    rows = torch.arange(12)
+    drop = average_drop(full[rows, case.classes], after[rows, case.classes])
+    torch.testing.assert_close(found[agrees], drop[agrees], atol=1e-4, rtol=0)
+
+
+def test_the_judge_has_its_own_input_size_and_normalisation():
+    case = make_case(images=4)
+    judge = tiny_backbone(crop=(48, 40))
+    seen = []
+    handle = judge.module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
+    values = get_measure("transfer", shares=(1.0,))(make_case(images=4, judge=judge)).values
+    handle.remove()
+    assert {tuple(shape[1:]) for shape in seen} == {(3, 48, 40)}
+    assert values["transfer_ad_100_matched"].shape == case.p.shape
+
+
+def test_resizing_keeps_range_and_mean():
+    pixels = torch.rand(2, 3, 16, 16)
+    smaller = resized_pixels(pixels, (4, 8))
+    assert smaller.shape == (2, 3, 4, 8)
+    assert smaller.mean().item() == pytest.approx(pixels.mean().item(), abs=0.02)
+    assert 0 <= smaller.min() <= smaller.max() <= 1
+    assert resized_pixels(pixels, (16, 16)) is pixels
+
+
+def test_a_missing_or_unfit_judge_is_refused():
+    with pytest.raises(InputError, match="as judge, got none"):
+        get_measure("transfer")(make_case(images=1))
+    with pytest.raises(InputError, match="same 5 classes"):
+        get_measure("transfer")(make_case(images=1, judge=tiny_backbone(classes=4)))
