@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from references.attention import slow_attention
 from tiny_backbone import tiny_backbone
-from ttame.attention import GRID_CAP, AttentionMechanism, FeatureBranch
+from ttame.attention import BRANCHES, GRID_CAP, AttentionMechanism, FeatureBranch
 from ttame.errors import InputError, UnknownNameError
 from ttame.explainer import new_explainer
 from ttame.heads import Head, IndependentHead, TiedHead
@@ -18,7 +18,10 @@ HEADS = ("independent", "tied")
 
 
 def mechanism(
-    head: str, channels: tuple[int, ...] = CHANNELS, grid: str = "first"
+    head: str,
+    channels: tuple[int, ...] = CHANNELS,
+    grid: str = "first",
+    branch: str = "paper",
 ) -> AttentionMechanism:
     """A mechanism whose every parameter and statistic differs from its start."""
     made: Head
@@ -27,12 +30,13 @@ def mechanism(
         nn.init.constant_(made.bias, 0.3)
     else:
         made = IndependentHead(channels, CLASSES)
-    attention = AttentionMechanism(channels, made, grid)
-    for branch in attention.branches:
-        nn.init.uniform_(branch.norm.weight, -1.5, 1.5)
-        nn.init.normal_(branch.norm.bias)
-        nn.init.normal_(branch.norm.running_mean)
-        nn.init.uniform_(branch.norm.running_var, 0.2, 3)
+    attention = AttentionMechanism(channels, made, grid, branch)
+    for norm in attention.branches.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            nn.init.uniform_(norm.weight, -1.5, 1.5)
+            nn.init.normal_(norm.bias)
+            nn.init.normal_(norm.running_mean)
+            nn.init.uniform_(norm.running_var, 0.2, 3)
     return attention
 
 
@@ -47,7 +51,13 @@ def published(attention: AttentionMechanism, features: list[Tensor], training: b
         for branch in attention.branches
     ]
     return slow_attention(
-        features, branches, weight, bias, batch_statistics=training, grid=attention.grid
+        features,
+        branches,
+        weight,
+        bias,
+        batch_statistics=training,
+        grid=attention.grid,
+        branch=attention.branch,
     )
 
 
@@ -98,6 +108,37 @@ def test_folding_follows_the_statistics_of_training() -> None:
     feature = torch.randn(2, 4, 3, 3)
     expected = torch.relu(branch.norm(branch.conv(feature)) + feature)
     torch.testing.assert_close(branch(feature), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("branch", BRANCHES)
+def test_every_branch_equals_its_slow_form(branch: str, training: bool) -> None:
+    attention = mechanism("independent", branch=branch).train(training)
+    features = feature_maps()
+    expected = published(attention, features, training)
+    torch.testing.assert_close(attention(features), expected, atol=1e-5, rtol=1e-5)
+    with torch.inference_mode():  # the folded filters are remembered there
+        again = attention(features)
+    torch.testing.assert_close(again, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("branch", ["paper", "no-norm", "identity"])
+def test_silent_branches_show_the_feature_map(branch: str) -> None:
+    attention = mechanism("independent", branch=branch).eval()
+    for part in attention.branches:
+        if getattr(part, "norm", None) is not None:
+            nn.init.zeros_(part.norm.bias)
+        if hasattr(part, "conv"):
+            nn.init.zeros_(part.conv.bias)
+    attention.silence_branches()
+    for part, feature in zip(attention.branches, feature_maps(), strict=True):
+        expected = feature if branch == "identity" else feature.relu()
+        torch.testing.assert_close(part(feature), expected)
+
+
+def test_an_unknown_branch_is_refused() -> None:
+    with pytest.raises(UnknownNameError, match="no-skip"):
+        AttentionMechanism([1], IndependentHead([1], 1), branch="noskip")
 
 
 def test_the_last_grid_sees_every_finer_cell() -> None:

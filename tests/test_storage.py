@@ -19,7 +19,7 @@ IMAGES = torch.linspace(-1, 1, 2 * 3 * 32 * 32).view(2, 3, 32, 32)
 
 def made(head: str = "tied", seed: int = 0) -> Explainer:
     torch.manual_seed(seed + 1)
-    explainer = new_explainer(tiny_backbone(), head, start="random")
+    explainer = new_explainer(tiny_backbone(), head, start="random", grid="last", branch="sigmoid")
     for branch in explainer.attention.branches:
         torch.nn.init.normal_(branch.norm.running_mean)
         torch.nn.init.uniform_(branch.norm.running_var, 0.5, 2)
@@ -44,6 +44,7 @@ def test_round_trip_gives_equal_maps_bit_for_bit(tmp_path: Path, head: str) -> N
     assert torch.equal(first.logits, second.logits)
     assert loaded.provenance == explainer.provenance
     assert loaded.mask_form == explainer.mask_form
+    assert (loaded.attention.grid, loaded.attention.branch) == ("last", "sigmoid")
     assert not loaded.training
 
 
@@ -107,7 +108,7 @@ def test_insisting_loads_it_with_a_warning(
     with caplog.at_level(logging.WARNING, "ttame"):
         loaded = storage.load(tmp_path, backbone=tiny_backbone(seed=1), force=True)
     assert "loaded all the same" in caplog.text
-    assert loaded(IMAGES).maps.shape == (2, 1, 16, 16)
+    assert loaded(IMAGES).maps.shape == (2, 1, 4, 4)
 
 
 def test_insisting_on_a_classifier_that_does_not_fit_is_refused(tmp_path: Path) -> None:
@@ -234,7 +235,13 @@ def test_a_newer_format_asks_for_an_update(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"head": "other"}, {"mask_form": "other"}, {"grid": "other"}, {"head": "independent"}],
+    [
+        {"head": "other"},
+        {"mask_form": "other"},
+        {"grid": "other"},
+        {"branch": "other"},
+        {"head": "independent"},
+    ],
     ids=str,
 )
 def test_a_description_that_does_not_fit_its_weights_is_refused(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,41 +24,62 @@ GRIDS = ("first", "last")
 
 
 class FeatureBranch(nn.Module):
-    """One layer's branch: ``ReLU(BatchNorm(Conv1x1(F)) + F)``.
+    """One layer's branch, as published: ``ReLU(BatchNorm(Conv1x1(F)) + F)``.
 
     In eval mode convolution, BatchNorm and skip fold into one 1x1 convolution, exactly:
     ``W' = diag(gamma / sigma) W + I``.
 
     Args:
         channels: Channels of the feature map, kept by the branch.
+        norm: With the BatchNorm.
+        skip: With the feature map added.
+        activation: ``"relu"`` or ``"sigmoid"``.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(
+        self, channels: int, *, norm: bool = True, skip: bool = True, activation: str = "relu"
+    ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, kernel_size=1)
-        self.norm = nn.BatchNorm2d(channels)
+        self.norm = nn.BatchNorm2d(channels) if norm else None
+        self.skip = skip
+        self.activation = {"relu": F.relu, "sigmoid": torch.sigmoid}[activation]
         self._memory: tuple[Any, Tensor, Tensor] | None = None
 
     def forward(self, feature: Tensor) -> Tensor:
         """Map a feature map (B, C, H, W) to (B, C, H, W)."""
         if self.training:
-            return F.relu(self.norm(self.conv(feature)) + feature)
+            mapped = self.conv(feature)
+            mapped = mapped if self.norm is None else self.norm(mapped)
+            return self.activation(mapped + feature if self.skip else mapped)
         traced = torch.compiler.is_compiling() or torch.is_grad_enabled()
         weight, bias = self.folded() if traced else self._remembered()
-        return F.relu(F.conv2d(feature, weight, bias))
+        return self.activation(F.conv2d(feature, weight, bias))
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """Return weight (C, C, 1, 1) and bias (C,) of the one convolution equal to this branch."""
-        norm = self.norm
-        if norm.running_mean is None or norm.running_var is None:  # pragma: no cover
-            raise InputError("expected a BatchNorm that tracks its statistics")
-        gain = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-        weight = self.conv.weight * gain.view(-1, 1, 1, 1)
-        skip = torch.eye(len(gain), device=weight.device, dtype=weight.dtype)
-        bias = norm.bias - norm.running_mean * gain
-        if self.conv.bias is not None:
-            bias = bias + self.conv.bias * gain
-        return weight + skip[:, :, None, None], bias
+        weight, norm = self.conv.weight, self.norm
+        bias = weight.new_zeros(len(weight)) if self.conv.bias is None else self.conv.bias
+        if norm is not None:
+            if norm.running_mean is None or norm.running_var is None:  # pragma: no cover
+                raise InputError("expected a BatchNorm that tracks its statistics")
+            gain = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+            weight = weight * gain.view(-1, 1, 1, 1)
+            bias = norm.bias + (bias - norm.running_mean) * gain
+        if self.skip:
+            eye = torch.eye(len(weight), device=weight.device, dtype=weight.dtype)
+            weight = weight + eye[:, :, None, None]
+        return weight, bias
+
+    @torch.no_grad()
+    def silence(self) -> None:
+        """Start as ``activation(F)``; without the skip there is nothing to start as."""
+        if not self.skip:
+            return
+        if self.norm is not None:
+            nn.init.zeros_(self.norm.weight)
+        else:
+            nn.init.zeros_(self.conv.weight)
 
     def _remembered(self) -> tuple[Tensor, Tensor]:
         """Fold once and again only after a parameter or a statistic has changed.
@@ -76,6 +99,26 @@ class FeatureBranch(nn.Module):
         return memory[1], memory[2]
 
 
+class IdentityBranch(nn.Identity):
+    """No branch: the head reads the feature map itself, as in L-CAM."""
+
+    def __init__(self, channels: int) -> None:  # noqa: ARG002
+        super().__init__()
+
+    def silence(self) -> None:
+        """Start as the feature map; it never is anything else."""
+
+
+BRANCHES: dict[str, Callable[[int], FeatureBranch | IdentityBranch]] = {
+    "paper": FeatureBranch,
+    "no-norm": partial(FeatureBranch, norm=False),
+    "no-skip": partial(FeatureBranch, skip=False),
+    "sigmoid": partial(FeatureBranch, activation="sigmoid"),
+    "identity": IdentityBranch,
+}
+"""Forms of a layer's branch by name; all but ``"paper"`` serve comparisons."""
+
+
 class AttentionMechanism(nn.Module):
     """Maps of the asked classes from a few layers' feature maps.
 
@@ -92,9 +135,10 @@ class AttentionMechanism(nn.Module):
         grid: On which layer's grid the maps lie. ``"first"``, the published one, is the finest of
             a CNN; on ``"last"``, the coarsest, finer layers are averaged (antialiased), and the
             maps are smoother. For a plain vision transformer the two are the same.
+        branch: Form of the layers' branches, one of ``BRANCHES``.
 
     Raises:
-        UnknownNameError: There is no such grid.
+        UnknownNameError: There is no such grid or branch.
 
     Example:
         >>> from ttame.heads import IndependentHead
@@ -106,13 +150,18 @@ class AttentionMechanism(nn.Module):
         torch.Size([2, 10, 6, 6])
     """
 
-    def __init__(self, channels: Sequence[int], head: Head, grid: str = "first") -> None:
+    def __init__(
+        self, channels: Sequence[int], head: Head, grid: str = "first", branch: str = "paper"
+    ) -> None:
         super().__init__()
         if grid not in GRIDS:
             raise unknown_name("grid", grid, GRIDS)
+        if branch not in BRANCHES:
+            raise unknown_name("branch", branch, BRANCHES)
+        self.branch = branch
         self.grid = grid
         self.channels = tuple(channels)
-        self.branches = nn.ModuleList(FeatureBranch(width) for width in channels)
+        self.branches = nn.ModuleList(BRANCHES[branch](width) for width in channels)
         self.head = head
 
     def forward(self, features: Sequence[Tensor], classes: Tensor | None = None) -> Tensor:
@@ -152,11 +201,10 @@ class AttentionMechanism(nn.Module):
                 f"expected classes of shape ({len(features[0])}, n), got {tuple(classes.shape)}"
             )
 
-    @torch.no_grad()
     def silence_branches(self) -> None:
-        """Set every BatchNorm gain to 0, so that each branch starts as ``ReLU(F)``."""
+        """Let each branch start as ``ReLU(F)``, where its form allows it."""
         for branch in self.branches:
-            nn.init.zeros_(branch.get_parameter("norm.weight"))
+            branch.silence()  # type: ignore[operator]
 
 
 def _project(feature: Tensor, weight: Tensor) -> Tensor:

@@ -202,6 +202,7 @@ def new_explainer(
     mask_form: str = "minmax",
     start: str = "cam",
     grid: str = "first",
+    branch: str = "paper",
 ) -> Explainer:
     """Make an untrained explainer for a backbone.
 
@@ -213,9 +214,11 @@ def new_explainer(
         start: ``"cam"`` starts a tied head as the class activation map of the deepest layer that
             fits; ``"random"`` starts everything at random.
         grid: ``"first"`` or ``"last"``: the layer on whose grid the maps lie.
+        branch: Form of the layers' branches, one of :data:`ttame.attention.BRANCHES`.
 
     Raises:
-        UnknownNameError: There is no such head, layer, mask form, start or grid.
+        UnknownNameError: There is no such head, layer, mask form, start, grid or
+            branch.
         BackboneError: The tied head needs a final linear layer and there is none.
     """
     if mask_form not in masking.MASK_FORMS:
@@ -225,7 +228,8 @@ def new_explainer(
     if layers is not None:
         backbone = backbone.with_layers(tuple(layers))
     made = make_head(head, backbone)
-    attention = AttentionMechanism([shape[0] for shape in backbone.feature_shapes], made, grid)
+    channels = [shape[0] for shape in backbone.feature_shapes]
+    attention = AttentionMechanism(channels, made, grid, branch)
     if start == "cam" and isinstance(made, TiedHead):
         if not made.start_as_cam():
             _log.warning(

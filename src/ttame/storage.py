@@ -100,6 +100,7 @@ def describe(explainer: Explainer) -> dict[str, Any]:
             "head": explainer.attention.head.name,
             "mask_form": explainer.mask_form,
             "grid": explainer.attention.grid,
+            "branch": explainer.attention.branch,
             "parameters": sum(p.numel() for p in explainer.attention.parameters()),
         },
         **explainer.provenance,
@@ -169,18 +170,21 @@ def load(
     import torch
 
     from ttame import masking
-    from ttame.attention import GRIDS, AttentionMechanism
+    from ttame.attention import BRANCHES, GRIDS, AttentionMechanism
     from ttame.explainer import Explainer
     from ttame.heads import HEADS, make_head
 
     folder = DEFAULT_FOLDER if name_or_folder is None else Path(name_or_folder)
     description = read_description(folder)
     head, form = description["attention"]["head"], description["attention"]["mask_form"]
-    grid = description["attention"].get("grid", "first")  # the only one before it was recorded
+    # Before they were recorded, there were no others.
+    grid = description["attention"].get("grid", "first")
+    branch = description["attention"].get("branch", "paper")
     for kind, name, known in (
         ("head", head, HEADS),
         ("mask form", form, masking.MASK_FORMS),
         ("grid", grid, GRIDS),
+        ("branch", branch, BRANCHES),
     ):
         if name not in known:
             raise StorageError(f"{folder} uses the unknown {kind} {name!r}; update ttame")
@@ -189,7 +193,7 @@ def load(
         loaded = _load_backbone(description["backbone"], backbone, weights)
         _check_fingerprint(description["backbone"], loaded, force)
         attention = AttentionMechanism(
-            [shape[0] for shape in loaded.feature_shapes], make_head(head, loaded), grid
+            [shape[0] for shape in loaded.feature_shapes], make_head(head, loaded), grid, branch
         )
     state = _read_weights(folder, description["attention"].get("sha256"))
     try:

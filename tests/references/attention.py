@@ -17,6 +17,7 @@ def slow_attention(
     *,
     batch_statistics: bool,
     grid: str = "first",
+    branch: str = "paper",
 ) -> Tensor:
     """Return all class maps (B, K, H, W) before the sigmoid.
 
@@ -25,24 +26,24 @@ def slow_attention(
     the fusion. ``batch_statistics`` normalises with the batch's own mean and (biased) variance.
     """
     leading = features[0] if grid == "first" else features[-1]
+    leading = features[0] if grid == "first" else features[-1]
     height, width = min(leading.shape[2], CAP), min(leading.shape[3], CAP)
     resized = []
     for feature, state in zip(features, branches, strict=True):
-        filters = state["conv.weight"][:, :, 0, 0]
-        mapped = torch.einsum("oc,bchw->bohw", filters, feature)
-        mapped = mapped + state["conv.bias"].view(1, -1, 1, 1)
-        if batch_statistics:
-            mean = mapped.mean(dim=(0, 2, 3))
-            var = mapped.var(dim=(0, 2, 3), unbiased=False)
+        if branch == "identity":
+            mapped = feature
         else:
-            mean, var = state["norm.running_mean"], state["norm.running_var"]
-        normed = (mapped - mean.view(1, -1, 1, 1)) / (var.view(1, -1, 1, 1) + 1e-5).sqrt()
-        normed = normed * state["norm.weight"].view(1, -1, 1, 1)
-        normed = normed + state["norm.bias"].view(1, -1, 1, 1)
-        skipped = (normed + feature).clamp(min=0)
+            filters = state["conv.weight"][:, :, 0, 0]
+            mapped = torch.einsum("oc,bchw->bohw", filters, feature)
+            mapped = mapped + state["conv.bias"].view(1, -1, 1, 1)
+            if branch != "no-norm":
+                mapped = slow_norm(mapped, state, batch_statistics)
+            if branch != "no-skip":
+                mapped = mapped + feature
+            mapped = 1 / (1 + torch.exp(-mapped)) if branch == "sigmoid" else mapped.clamp(min=0)
         resized.append(
             F.interpolate(
-                skipped,
+                mapped,
                 size=(height, width),
                 mode="bilinear",
                 align_corners=False,
@@ -51,3 +52,14 @@ def slow_attention(
         )
     fused = torch.cat(resized, dim=1)
     return torch.einsum("kc,bchw->bkhw", weight, fused) + bias.view(1, -1, 1, 1)
+
+
+def slow_norm(mapped: Tensor, state: dict[str, Tensor], batch_statistics: bool) -> Tensor:
+    """BatchNorm from its definition."""
+    if batch_statistics:
+        mean = mapped.mean(dim=(0, 2, 3))
+        var = mapped.var(dim=(0, 2, 3), unbiased=False)
+    else:
+        mean, var = state["norm.running_mean"], state["norm.running_var"]
+    normed = (mapped - mean.view(1, -1, 1, 1)) / (var.view(1, -1, 1, 1) + 1e-5).sqrt()
+    return normed * state["norm.weight"].view(1, -1, 1, 1) + state["norm.bias"].view(1, -1, 1, 1)

@@ -146,3 +146,10 @@ def test_a_typo_in_a_choice_is_refused_with_the_nearest(key: str) -> None:
 def test_an_unknown_preset_is_refused() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'paper'"):
         load_preset("papers")
+
+
+def test_every_choice_of_the_mechanism_can_be_trained():
+    from ttame.attention import BRANCHES, GRIDS
+
+    assert CHOICES["branch"] == tuple(BRANCHES)
+    assert CHOICES["grid"] == GRIDS

@@ -59,6 +59,7 @@ def describe(description: Mapping[str, Any], folder: Path) -> Iterator[tuple[str
     yield "head", str(attention["head"])
     yield "mask form", str(attention["mask_form"])
     yield "grid", str(attention.get("grid", "first"))
+    yield "branch", str(attention.get("branch", "paper"))
     yield "parameters", f"{attention['parameters']:,}"
     yield from _training(description.get("training") or {})
     for group, scores in (description.get("scores") or {}).items():

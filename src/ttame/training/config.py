@@ -21,6 +21,7 @@ class TrainingConfig:
         head: ``"tied"`` or ``"independent"``.
         start: ``"cam"`` or ``"random"``, see :func:`ttame.new_explainer`.
         grid: ``"first"`` or ``"last"``: the layer on whose grid the maps lie.
+        branch: Form of the layers' branches, see :data:`ttame.attention.BRANCHES`.
         mask_form: How maps become masks: ``"ranks"``, ``"minmax"`` or ``"sigmoid"``.
         shares: Every step keeps one of these shares of each mask's pixels, drawn per image.
         block: Area and variation run over the maps of every label of the batch (B x B).
@@ -46,6 +47,7 @@ class TrainingConfig:
     head: str = "tied"
     start: str = "cam"
     grid: str = "last"
+    branch: str = "paper"
     mask_form: str = "ranks"
     shares: tuple[float, ...] = (1.0,)
     block: bool = False
@@ -111,6 +113,7 @@ CHOICES = {
     "head": ("tied", "independent"),
     "start": ("cam", "random"),
     "grid": ("first", "last"),
+    "branch": ("paper", "no-norm", "no-skip", "sigmoid", "identity"),
     "mask_form": ("ranks", "minmax", "sigmoid"),
     "fill": ("black", "mean", "blur"),
     "optimizer": ("adamw", "sgd"),

@@ -103,6 +103,7 @@ def train(
                 mask_form=config.mask_form,
                 start=config.start,
                 grid=config.grid,
+                branch=config.branch,
             )
             module, keeper = _fit(
                 explainer, config, photos, out, preset, resume, progress, accelerator, devices
