@@ -22,6 +22,8 @@ GRID_CAP = 56
 
 GRIDS = ("first", "last")
 
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "sigmoid": torch.sigmoid}
+
 
 class FeatureBranch(nn.Module):
     """One layer's branch, as published: ``ReLU(BatchNorm(Conv1x1(F)) + F)``.
@@ -43,7 +45,7 @@ class FeatureBranch(nn.Module):
         self.conv = nn.Conv2d(channels, channels, kernel_size=1)
         self.norm = nn.BatchNorm2d(channels) if norm else None
         self.skip = skip
-        self.activation = {"relu": F.relu, "sigmoid": torch.sigmoid}[activation]
+        self.activation = _ACTIVATIONS[activation]
         self._memory: tuple[Any, Tensor, Tensor] | None = None
 
     def forward(self, feature: Tensor) -> Tensor:

@@ -58,6 +58,8 @@ def ttame_method(explainer: Explainer, name: str = "ttame", title: str = "T-TAME
         details=lambda _: {
             "layers": list(explainer.backbone.layers),
             "mask_form": explainer.mask_form,
+            "grid": explainer.attention.grid,
+            "branch": explainer.attention.branch,
         },
         rebind=rebind,
     )
