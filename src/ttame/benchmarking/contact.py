@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from PIL import Image
 
+from ttame.benchmarking.markup import DASH
 from ttame.errors import InputError
 from ttame.metrics.case import normalised
 from ttame.metrics.shares import full_masks, without_nan
@@ -74,7 +75,7 @@ class Sheet:
             for row in self.rows
         ]
         titles = [
-            [row.title, *(f"{cell.title}{'' if cell.image else '  –'}" for cell in row.cells)]
+            [row.title, *(f"{cell.title}{'' if cell.image else f'  {DASH}'}" for cell in row.cells)]
             for row in self.rows
         ]
         return picture_grid(rows, titles, side)

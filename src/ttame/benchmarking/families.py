@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
 OTHER = "Other"
+_Item = TypeVar("_Item")
 
 # The first pattern that fits the whole name decides.
 _FAMILIES = {
@@ -44,3 +46,20 @@ def by_family(metrics: Iterable[str]) -> dict[str, list[str]]:
     for metric in metrics:
         groups[family(metric)].append(metric)
     return {name: members for name, members in groups.items() if members}
+
+
+def packed(
+    groups: Mapping[str, Sequence[_Item]], most: int = 10
+) -> list[dict[str, Sequence[_Item]]]:
+    """Put neighbouring families into one table while it has at most ``most`` columns.
+
+    Example:
+        >>> packed({"a": [1, 2, 3], "b": [4], "c": [5, 6]}, most=4)
+        [{'a': [1, 2, 3], 'b': [4]}, {'c': [5, 6]}]
+    """
+    tables: list[dict[str, Sequence[_Item]]] = []
+    for name, members in groups.items():
+        if not tables or sum(map(len, tables[-1].values())) + len(members) > most:
+            tables.append({})
+        tables[-1][name] = members
+    return tables

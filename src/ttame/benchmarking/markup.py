@@ -7,6 +7,8 @@ import html
 from collections.abc import Mapping
 from typing import Any
 
+DASH = "\N{EN DASH}"
+
 
 class Html(str):
     """Text that is markup already."""
@@ -48,7 +50,10 @@ def escaped(value: object) -> Html:
 def printable(value: object) -> str:
     """Return a value as text that a page can hold: file names may hold surrogates and controls."""
     text = str(value).encode("utf-8", "replace").decode()
-    return "".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text)
+    return "".join(
+        char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}"
+        for char in text
+    )
 
 
 def join(*parts: object) -> Html:
@@ -72,7 +77,7 @@ def nested(value: object) -> Html:
     """
     if isinstance(value, Mapping):
         if not value:
-            return Html("–")
+            return Html(DASH)
         pairs = [
             join(element("dt", str(key).replace("_", " ")), element("dd", nested(item)))
             for key, item in value.items()
@@ -81,8 +86,7 @@ def nested(value: object) -> Html:
     if isinstance(value, list | tuple):
         if any(isinstance(item, Mapping) for item in value):
             return element("ul", *(element("li", nested(item)) for item in value))
-        return Html(", ".join(nested(item) for item in value) or "–")
+        return Html(", ".join(nested(item) for item in value) or DASH)
     if isinstance(value, float):
         return escaped(f"{value:g}")
-    return escaped("–" if value is None or value == "" else value)
-
+    return escaped(DASH if value is None or value == "" else value)

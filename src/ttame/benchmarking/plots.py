@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ttame.benchmarking.styles import Style
 
 _COLUMNS = 3
+_HEAD = 0.3  # inches of a title
 _SLACK = 1e-9  # ranks are means of halves: rounding must not split a tie
 
 
@@ -94,8 +95,9 @@ def rank_figure(
     top = 0.9 + 0.4 * len(groups)
     depth = top + half
     with theme():
-        figure = Figure(figsize=(8.0, 0.75 + 0.21 * (depth + 2)))
-        axes = figure.add_axes((0.30, 0.02, 0.40, 0.86 if title else 0.94))
+        height = 0.2 * (depth + 2.2)
+        figure = Figure(figsize=(6.6, height + _HEAD))
+        axes = figure.add_axes((0.33, 0, 0.34, height / (height + _HEAD)))
         axes.set(xlim=(low, high), ylim=(depth, -2.2))
         axes.axis("off")
         axes.plot([low, high], [0, 0], color=INK, linewidth=1, clip_on=False)
@@ -104,16 +106,6 @@ def rank_figure(
             axes.plot([tick, tick], [0, -0.35], color=INK, linewidth=1, clip_on=False)
             axes.text(tick, -0.5, str(tick), ha="center", va="bottom", fontsize=8)
         axes.text(low, -1.65, "mean rank (1 = best)", ha="left", va="bottom", fontsize=8)
-        if not math.isnan(difference):
-            axes.text(
-                high,
-                -1.65,
-                f"critical difference {difference:.2g}",
-                ha="right",
-                va="bottom",
-                fontsize=8,
-                color=FAINT,
-            )
         for place, name in enumerate(names):
             left = place < half
             # The names of the right half stand from the worst, at the top, to the middle.
@@ -149,8 +141,9 @@ def rank_figure(
                 clip_on=False,
                 gid=f"group-{number}",
             )
-        if title:
-            figure.suptitle(title, x=0.01, y=0.99, ha="left", va="top", fontsize=10)
+        known = "" if math.isnan(difference) else f"critical difference {difference:.2g}"
+        figure.text(0, 1, title, ha="left", va="top", fontsize=10)
+        figure.text(1, 1, known, ha="right", va="top", fontsize=8, color=FAINT)
     return figure
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ttame.benchmarking.markup import Html, element, join
+from ttame.benchmarking.markup import DASH, Html, element, join
 
 if TYPE_CHECKING:
     from ttame.benchmarking.means import Mean
@@ -40,13 +40,22 @@ class Column(NamedTuple):
         return max((mean.n for mean in self.cells.values()), default=0)
 
     @property
+    def digits(self) -> int:
+        """Decimals that a reader can use, the same in the whole column."""
+        sizes = [abs(mean.mean) for mean in self.cells.values() if math.isfinite(mean.mean)]
+        largest = max(sizes, default=0.0)
+        if largest >= 1000 or (not self.unit and all(size.is_integer() for size in sizes)):
+            return 0
+        return 1 if self.unit == "%" or largest >= 10 else 2 if largest >= 1 else 3
+
+    @property
     def arrow(self) -> str:
         """Which end is better."""
         return {True: " ↑", False: " ↓", None: ""}[self.higher_is_better]
 
 
 def score_table(
-    columns: Sequence[Column], methods: Mapping[str, Mapping[str, Any]], caption: str
+    groups: Mapping[str, Sequence[Column]], methods: Mapping[str, Mapping[str, Any]]
 ) -> Html:
     """Lay out methods by metrics.
 
@@ -54,17 +63,23 @@ def score_table(
     stands below the others with its reason.
 
     Args:
-        columns: At least one.
-        methods: Details by name: ``title``, ``control``, and ``reason`` of one that is not possible.
-        caption: What the table shows.
+        groups: Columns under a common heading each; at least one column.
+        methods: Details by name: ``title``, ``control``, ``subject`` of the one that the table is
+            about, and ``reason`` where it could not be done.
 
     Returns:
         A table whose columns can be sorted where scripts run, inside a box that scrolls sideways.
     """
-    heads = [element("th", "method", scope="col")] + [_head(column) for column in columns]
+    columns = [column for group in groups.values() for column in group]
+    tops = [element("td")] + [
+        element("th", name, scope="colgroup", colspan=len(group)) for name, group in groups.items()
+    ]
+    top = element("tr", *tops, class_="groups") if len(groups) > 1 else ""
+    heads = [element("th", "method", scope="col"), *map(_head, columns)]
     rows, impossible = [], []
     for name, details in methods.items():
         kind = "control" if details.get("control") else None
+        kind = "subject" if details.get("subject") else kind
         title = element("th", details.get("title") or name, scope="row")
         if details.get("reason"):
             told = element("td", f"not possible: {details['reason']}", colspan=len(columns))
@@ -74,27 +89,25 @@ def score_table(
             rows.append(element("tr", title, *cells, class_=kind))
     table = element(
         "table",
-        element("caption", caption),
-        element("thead", element("tr", *heads)),
+        element("thead", top, element("tr", *heads)),
         element("tbody", *rows),
         element("tbody", *impossible, class_="fixed") if impossible else "",
         class_="scores",
     )
-    return element("div", table, class_="scroll", tabindex="0", role="region", aria_label=caption)
+    label = ", ".join(groups)
+    return element("div", table, class_="scroll", tabindex="0", role="region", aria_label=label)
 
 
-def shown(value: float, unit: str = "") -> str:
-    """Return a number with as many digits as a reader can use.
+def shown(value: float, digits: int) -> str:
+    """Return a number for people.
 
     Example:
-        >>> shown(12.345, "%"), shown(0.12345), shown(1234.5), shown(float("nan"))
-        ('12.3', '0.123', '1234', '–')
+        >>> shown(12.345, 1), shown(-0.04, 1), shown(float("nan"), 1) == DASH
+        ('12.3', '0.0', True)
     """
     if not math.isfinite(value):
-        return "–"
-    size = abs(value)
-    digits = 1 if unit == "%" or size >= 10 else 2 if size >= 1 else 3
-    text = f"{value:.{0 if size >= 1000 else digits}f}"
+        return DASH
+    text = f"{value:.{digits}f}"
     return text.lstrip("-") if float(text) == 0 else text.replace("-", "\N{MINUS SIGN}")
 
 
@@ -104,7 +117,7 @@ def _head(column: Column) -> Html:
     return element(
         "th",
         f"{column.title}{unit}{column.arrow}",
-        element("small", f"n = {column.images}"),
+        element("small", f"n = {column.images}") if column.images else "",
         scope="col",
         title=f"{column.name}: {better[column.higher_is_better]}",
     )
@@ -113,15 +126,17 @@ def _head(column: Column) -> Html:
 def _cell(column: Column, method: str) -> Html:
     mean = column.cells.get(method)
     if mean is None or not math.isfinite(mean.mean):
-        return element("td", "–")
-    value: object = shown(mean.mean, column.unit)
+        return element("td", DASH)
+    value: object = shown(mean.mean, column.digits)
     kind = None
     if method in column.best:
         value, kind = element("b", value), "best"
     elif method in column.tied:
         tie = element("span", "≈", class_="mark", title="not significantly worse than the best")
         value, kind = join(tie, value), "tied"
-    interval = f"{shown(mean.low, column.unit)} – {shown(mean.high, column.unit)}"
+    interval = f"{shown(mean.low, column.digits)} {DASH} {shown(mean.high, column.digits)}"
+    if math.isnan(mean.low):
+        interval = ""
     fewer = f", n = {mean.n}" if mean.n != column.images else ""
     return element(
         "td", value, element("small", interval, fewer), class_=kind, data_value=repr(mean.mean)

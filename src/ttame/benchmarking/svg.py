@@ -84,7 +84,10 @@ def to_svg(figure: Figure, name: str, alt: str) -> str:
     for drawn, themed in _THEME.items():
         body = body.replace(drawn, themed)
     label = html.escape(alt, quote=True)
+    # A little larger than on paper, and never blown up: text has one size in all figures.
+    width = round(figure.get_size_inches()[0] * 110)
     return (
-        f'<svg {box.group() if box else ""} role="img" aria-label="{label}" '
+        f'<svg {box.group() if box else ""} style="max-width: {width}px" role="img" '
+        f'aria-label="{label}" '
         f'xmlns:xlink="http://www.w3.org/1999/xlink">{body}'.rstrip()
     )

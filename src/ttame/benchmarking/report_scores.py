@@ -1,0 +1,224 @@
+"""The report's tables: columns of scores with their best and tied methods, costs and ranks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ttame.benchmarking.families import by_family, packed
+from ttame.benchmarking.markup import Html, element, join
+from ttame.benchmarking.means import Mean
+from ttame.benchmarking.plan import OWN
+from ttame.benchmarking.score_table import Column, score_table, shown
+
+if TYPE_CHECKING:
+    from ttame.benchmarking.benchmark_result import BenchmarkResult
+
+
+def table_methods(result: BenchmarkResult) -> dict[str, dict[str, Any]]:
+    """Return the methods for the tables: explainer and rivals, then controls.
+
+    Returns:
+        Details by name, with ``reason`` where a method was not possible or failed.
+    """
+    ordered = sorted(result.methods.items(), key=lambda item: bool(item[1].get("control")))
+    return {
+        name: {
+            **details,
+            "reason": _reason(str(details.get("status") or "ok")),
+            "subject": name == OWN,
+        }
+        for name, details in ordered
+    }
+
+
+def columns(result: BenchmarkResult) -> dict[str, Column]:
+    """Return every metric that any method has a value of, with its best and tied methods."""
+    means = result.means()
+    found = {}
+    for name, metric in result.metrics.items():
+        cells = {method: means[method][name] for method in means if name in means[method]}
+        if not any(math.isfinite(mean.mean) for mean in cells.values()):
+            continue
+        best = _best(result, cells, metric.higher_is_better)
+        tied = tied_with_best(result, name) - best if best else set()
+        found[name] = Column(
+            name, metric.title, metric.unit, metric.higher_is_better, cells, best, frozenset(tied)
+        )
+    return found
+
+
+def tied_with_best(result: BenchmarkResult, metric: str) -> set[str]:
+    """Return whose paired, Holm-corrected difference from the best is not significant."""
+    comparison = result.comparisons.get("metrics", {}).get(metric, {})
+    return {
+        name
+        for name, pair in comparison.get("methods", {}).items()
+        # Without photos in common nothing was tested.
+        if pair["p_holm"] is not None and not pair["significant"]
+    }
+
+
+def family_tables(result: BenchmarkResult, found: Mapping[str, Column]) -> Html:
+    """Return the metrics by families, small ones side by side in one table."""
+    methods = table_methods(result)
+    parts: list[object] = []
+    for groups in packed(_by_family(found)):
+        parts += [element("h3", ", ".join(groups)), score_table(groups, methods)]
+        parts += [_controls_ahead(group, methods) for group in groups.values()]
+    return join(*parts)
+
+
+def rank_tables(result: BenchmarkResult, found: Mapping[str, Column]) -> Html:
+    """Return the mean rank of every compared method in every metric."""
+    methods = table_methods(result)
+    ranked = {}
+    for name, column in found.items():
+        ranks = metric_ranks(result, name)
+        if len(ranks) < 2:
+            continue
+        cells = {
+            method: Mean(float(rank), math.nan, math.nan, column.cells[method].n)
+            for method, rank in ranks.items()
+            if method in column.cells
+        }
+        least = min(mean.mean for mean in cells.values())
+        best = frozenset(method for method, mean in cells.items() if mean.mean == least)
+        ranked[name] = Column(name, column.title, "", False, cells, best)
+    return join(*(score_table(groups, methods) for groups in packed(_by_family(ranked))))
+
+
+def metric_ranks(result: BenchmarkResult, metric: str) -> dict[str, float]:
+    """Return the mean rank of each method that was compared in a metric, 1 the best."""
+    ranks = result.comparisons.get("metrics", {}).get(metric, {}).get("ranks", {})
+    return {name: float(rank) for name, rank in ranks.items() if rank is not None}
+
+
+def cost_columns(result: BenchmarkResult, milliseconds: Mapping[str, float]) -> list[Column]:
+    """Return passes and, where the clock was read, milliseconds as columns without intervals."""
+    sources = {
+        "forward_passes": ("forward passes per image", numbers(result, "forward_passes")),
+        "backward_passes": ("backward passes per image", numbers(result, "backward_passes")),
+        "milliseconds": ("ms per image", milliseconds),
+    }
+    return [
+        Column(
+            name,
+            title,
+            "",
+            False,
+            {method: Mean(value, math.nan, math.nan, 0) for method, value in values.items()},
+        )
+        for name, (title, values) in sources.items()
+        if values
+    ]
+
+
+def numbers(result: BenchmarkResult, key: str) -> dict[str, float]:
+    """Return one number of every method that has it, such as its forward passes per image."""
+    return {
+        name: float(details[key])
+        for name, details in result.methods.items()
+        if details.get(key) is not None
+    }
+
+
+def milliseconds(result: BenchmarkResult) -> dict[str, float]:
+    """Return the milliseconds per image of every method that the clock was read for."""
+    times = result.timings.get("methods", {})
+    found = {name: entry.get("ms_per_image") for name, entry in times.items()}
+    return {name: float(value) for name, value in found.items() if value is not None}
+
+
+def verdict(result: BenchmarkResult, found: Mapping[str, Column]) -> Html:
+    """Say in one paragraph how the explainer stands, or who leads where there is none."""
+    methods = table_methods(result)
+    contested = {
+        name: column
+        for name, column in found.items()
+        if column.best and sum(_rival(methods, method) for method in column.cells) > 1
+    }
+    if not contested:
+        return element("p", "Too few methods for a comparison.", class_="lead")
+    if OWN not in methods:
+        counts = {
+            method: sum(method in column.best for column in contested.values())
+            for method in methods
+        }
+        first = max(counts, key=counts.__getitem__)
+        title = methods[first].get("title") or first
+        return element(
+            "p",
+            element("b", title),
+            f" has the best mean in {counts[first]} of {len(contested)} metrics.",
+            class_="lead",
+        )
+    own = {name: column for name, column in contested.items() if OWN in column.cells}
+    best = [column for column in own.values() if OWN in column.best]
+    tied = [column for column in own.values() if OWN in column.tied]
+    behind = [column for column in own.values() if OWN not in column.best | column.tied]
+    title = methods[OWN].get("title") or OWN
+    sentence = (
+        f" has the best mean in {len(best)} of {len(own)} metrics, is not significantly worse than "
+        f"the best in {len(tied)} and is behind in {len(behind)}"
+    )
+    lost = f": {'; '.join(column.title for column in behind)}." if behind else "."
+    return element("p", element("b", title), sentence, lost, class_="lead")
+
+
+def _by_family(found: Mapping[str, Column]) -> dict[str, list[Column]]:
+    groups = {}
+    for name, members in by_family(found).items():
+        # What the family's heading says need not stand in every column.
+        ending = f", {name.rpartition(', ')[2]}"
+        group = (found[metric] for metric in members)
+        groups[name] = [
+            column._replace(title=column.title.removesuffix(ending)) for column in group
+        ]
+    return groups
+
+
+def _reason(status: str) -> str:
+    return "" if status == "ok" else status.removeprefix("not possible: ")
+
+
+def _rival(methods: Mapping[str, Mapping[str, Any]], name: str) -> bool:
+    return not methods[name].get("control")
+
+
+def _best(
+    result: BenchmarkResult, cells: Mapping[str, Mean], higher: bool | None
+) -> frozenset[str]:
+    values = {
+        name: mean.mean
+        for name, mean in cells.items()
+        if not result.methods[name].get("control") and math.isfinite(mean.mean)
+    }
+    if higher is None or len(values) < 2:
+        return frozenset()
+    target = max(values.values()) if higher else min(values.values())
+    return frozenset(name for name, value in values.items() if value == target)
+
+
+def _controls_ahead(
+    group: Sequence[Column], methods: Mapping[str, Mapping[str, Any]]
+) -> Html | str:
+    """Name the metrics in which a map that explains nothing beats every method."""
+    told = []
+    for column in group:
+        if not column.best:
+            continue
+        target = column.cells[next(iter(column.best))].mean
+        sign = 1 if column.higher_is_better else -1
+        ahead = [
+            f"{methods[name].get('title') or name} {shown(mean.mean, column.digits)}"
+            for name, mean in column.cells.items()
+            if methods[name].get("control") and sign * (mean.mean - target) > 0
+        ]
+        if ahead:
+            told.append(f"{column.title} ({', '.join(ahead)})")
+    if not told:
+        return ""
+    text = f"A control scores better than every method in {'; '.join(told)}."
+    return element("p", text, class_="faint")
