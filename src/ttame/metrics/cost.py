@@ -65,7 +65,8 @@ def count_passes(backbone: Backbone) -> Iterator[Passes]:
         passes.forward += images
         logits = _logits(output)
         if logits is not None and logits.requires_grad:
-            handles.append(logits.register_hook(lambda _: backward(images)))
+            seen = logits.register_hook(lambda _: backward(images))  # type: ignore[no-untyped-call]
+            handles.append(seen)
 
     def backward(images: int) -> None:
         passes.backward += images

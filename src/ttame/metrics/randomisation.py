@@ -41,7 +41,8 @@ def layers_from_the_top(backbone: Backbone) -> list[str]:
         >>> layers_from_the_top(load_backbone("timm/test_resnet", pretrained=False))[0]
         'fc'
     """
-    model, first = backbone.module, {}
+    model = backbone.module
+    first: dict[str, int] = {}
     names = {module: name for name, module in model.named_modules()}
 
     def note(module: nn.Module, _inputs: Any) -> None:
@@ -104,10 +105,11 @@ def randomised_copy(
     copied.cpu()  # draws do not depend on the device
     for place, name in enumerate(layers):
         module = copied.module.get_submodule(name)
-        if rule == "reset" and callable(getattr(module, "reset_parameters", None)):
+        reset = getattr(module, "reset_parameters", None)
+        if rule == "reset" and callable(reset):
             with torch.random.fork_rng(devices=[]):
-                torch.random.default_generator.manual_seed(seed + place)
-                module.reset_parameters()
+                torch.default_generator.manual_seed(seed + place)
+                reset()
         else:
             _redraw(module, torch.Generator().manual_seed(seed + place))
     name = f"{backbone.identity.name}, {len(layers)} layers randomised"

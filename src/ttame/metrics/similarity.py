@@ -15,9 +15,9 @@ CORRELATIONS = ("pearson", "spearman")
 
 # Masks in [0, 1] that vary less than this are constant; their deviations are rounding noise.
 _CONSTANT = 1e-6
-# Ranks are taken of values rounded to this step: rounding noise, which varies with the batch, must
-# not order the pixels of a plateau.
-_STEP = 1e-4
+# Values closer than this share their ranks in part: rounding noise, which varies with the batch,
+# must not order the pixels of a plateau.
+_WIDTH = 1e-3
 
 
 def pearson(first: Tensor, second: Tensor) -> Tensor:
@@ -52,7 +52,8 @@ def spearman(first: Tensor, second: Tensor) -> Tensor:
     """Return the Spearman rank correlation of each pair of masks.
 
     The Pearson correlation of the pixels' ranks: a monotone change of a mask cannot move it. Equal
-    values share their mean rank; values are rounded to 1e-4 first.
+    values share their mean rank. The ranks are continuous: of two values less than 0.001 apart the
+    higher counts for only a part above the lower, so rounding noise cannot move the result.
 
     Args:
         first: (B, H, W) on the scale of [0, 1], without NaN.
@@ -120,14 +121,21 @@ def _centred(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _mean_ranks(masks: Tensor) -> Tensor:
-    """Ranks from 0, where equal values share the mean of their places; (B, H, W) float64."""
-    rows = [(mask.double() / _STEP).round().flatten() for mask in masks]
-    ranks = []
-    for row in rows:
-        _, group, sizes = row.unique(return_inverse=True, return_counts=True)
-        ends = sizes.cumsum(dim=0).double()
-        ranks.append((ends - (sizes.double() + 1) / 2)[group])
-    return torch.stack(ranks).view(masks.shape)
+    """Ranks from 1, where equal values share the mean of their places; (B, H, W) float64.
+
+    ``rank(v) = 1/2 + sum_j clip((v - v_j) / 2w + 1/2, 0, 1)``, a difference of the sums
+    ``G(u) = sum_j max(0, u - v_j)`` at ``u = v + w`` and ``v - w``.
+    """
+    values = masks.double().flatten(1)
+    ordered = values.sort(dim=1).values
+    sums = torch.nn.functional.pad(ordered.cumsum(dim=1), (1, 0))
+
+    def excess(levels: Tensor) -> Tensor:
+        below = torch.searchsorted(ordered, levels)
+        return below * levels - sums.gather(1, below)
+
+    ranks = 0.5 + (excess(values + _WIDTH) - excess(values - _WIDTH)) / (2 * _WIDTH)
+    return ranks.view(masks.shape)
 
 
 def _check(first: Tensor, second: Tensor) -> None:

@@ -1,0 +1,80 @@
+"""No measure lets an image's values depend on the images beside it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tiny_backbone import tiny_backbone
+from tiny_cases import make_case
+from ttame.explainer import new_explainer
+from ttame.methods.ttame import ttame_method
+from ttame.metrics.case import Truth
+from ttame.metrics.measure import get_measure, measures
+
+IMAGES = 5
+
+
+def truth():
+    regions = torch.rand(IMAGES, 32, 32, generator=torch.Generator().manual_seed(3)) > 0.7
+    box = torch.tensor([[4.0, 4.0, 20.0, 28.0]])
+    return tuple(Truth(box, region) for region in regions)
+
+
+@pytest.fixture(scope="module")
+def explained():
+    backbone = tiny_backbone()
+    return backbone, ttame_method(new_explainer(backbone)), tiny_backbone(seed=1)
+
+
+def case_of(explained, only=slice(None), **values):
+    backbone, method, judge = explained
+    return make_case(
+        images=IMAGES,
+        only=only,
+        backbone=backbone,
+        explain=method,
+        gives_masks=True,
+        judge=judge,
+        truth=truth()[only],
+        **values,
+    )
+
+
+@pytest.mark.parametrize("name", measures())
+def test_values_do_not_depend_on_the_batch(name, explained):
+    measure = get_measure(name)
+    whole = measure(case_of(explained))
+    assert set(whole.values) == set(measure.metrics(measure.options))
+    parts = [
+        measure(case_of(explained, slice(*ends), batch_size=size))
+        for ends, size in (((0, 3), 2), ((3, 4), 32), ((4, 5), 1))
+    ]
+    for metric, values in whole.values.items():
+        joined = torch.cat([part.values[metric] for part in parts])
+        assert values.shape == (IMAGES,)
+        torch.testing.assert_close(joined, values, atol=1e-4, rtol=0, equal_nan=True)
+    for curve, values in whole.curves.items():
+        joined = torch.cat([part.curves[curve] for part in parts])
+        torch.testing.assert_close(joined, values, atol=1e-4, rtol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("name", measures())
+def test_inputs_stay_as_they_are_and_values_repeat(name, explained):
+    measure, case = get_measure(name), case_of(explained)
+    before = [case.pixels.clone(), case.masks.clone(), case.maps.clone(), case.p.clone()]
+    first, second = measure(case), measure(case)
+    for metric, values in first.values.items():
+        assert torch.equal(values.nan_to_num(), second.values[metric].nan_to_num())
+    for then, now in zip(before, (case.pixels, case.masks, case.maps, case.p), strict=True):
+        assert torch.equal(then, now)
+
+
+@pytest.mark.parametrize("name", measures())
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_a_constant_map_does_not_crash(name, value, explained):
+    measure, maps = get_measure(name), torch.full((IMAGES, 4, 4), value)
+    scores = measure(case_of(explained, maps=maps)).values
+    # What has no value has none for any map: images that nobody marked or the judge sees otherwise.
+    for metric, values in measure(case_of(explained)).values.items():
+        assert torch.equal(scores[metric].isnan(), values.isnan())
