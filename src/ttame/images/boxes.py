@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,14 +12,20 @@ import torch
 from PIL import Image
 
 from ttame.errors import InputError
+from ttame.images.listfiles import (
+    LABEL_COLUMNS,
+    PATH_COLUMNS,
+    cell,
+    csv_rows,
+    find_column,
+    label_of,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ttame.images.preprocessing import Preprocessing
 
-_PATH_COLUMNS = ("file", "path", "image", "filename")
-_LABEL_COLUMNS = ("label", "imagenet_label", "class")
 _CORNERS = ("x0", "y0", "x1", "y1")
 _OTHER_CORNERS = ("xmin", "ymin", "xmax", "ymax")
 # Corners may be out by so many pixels, from rounding and from counting pixels from 1.
@@ -58,8 +63,8 @@ def read_boxes(path: str | Path) -> list[BoxedPhoto]:
 
     One box a line. The column ``file``, ``path``, ``image`` or ``filename`` gives the photo,
     relative to the CSV file; ``x0, y0, x1, y1`` or ``xmin, ymin, xmax, ymax`` the box in pixels of
-    the photo; ``label``, ``imagenet_label`` or ``class``, if there, the class index (empty or
-    negative: not known). Of the photos only the size is read.
+    the photo; ``label`` or ``imagenet_label``, if there, the class index (empty or negative: not
+    known). Of the photos only the size is read.
 
     Args:
         path: The CSV file.
@@ -75,16 +80,18 @@ def read_boxes(path: str | Path) -> list[BoxedPhoto]:
     path = Path(path).expanduser()
     found: dict[tuple[Path, int | None], list[Box]] = {}
     sizes: dict[Path, tuple[int, int]] = {}
-    for line, row in _rows(path):
+    columns, rows = csv_rows(path)
+    file, label, corners = _places(columns, path)
+    for line, row in rows:
         where = f"CSV {str(path)!r}, line {line}"
-        name = row["file"]
+        name = cell(row, file)
         if not name:
             raise InputError(f"{where} names no photo; fill in or delete the line")
         photo = path.parent / name
         if photo not in sizes:
             sizes[photo] = _photo_size(photo, where)
-        label = _whole(row["label"], where)
-        found.setdefault((photo, label), []).append(_box(row, sizes[photo], where))
+        box = _box([cell(row, corner) for corner in corners], sizes[photo], where)
+        found.setdefault((photo, label_of(cell(row, label), where)), []).append(box)
     if not found:
         raise InputError(f"CSV {str(path)!r} holds no box; write one a line")
     return [
@@ -139,45 +146,16 @@ def squashed(preprocessing: Preprocessing) -> Preprocessing:
     return replace(preprocessing, resize=None)
 
 
-def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
-    """Lines with their number; keys are ``file``, ``label`` (may be empty) and the corners."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines(keepends=True)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"boxes {str(path)!r} cannot be read ({error}); save them as UTF-8 text"
-        ) from None
-    header = lines[0] if lines else ""
-    rows = csv.reader(lines, delimiter=max(",;\t", key=header.count))
-    try:
-        columns = [name.strip().lower() for name in next(rows, [])]
-        places = _places(columns, path)
-        return [
-            (
-                rows.line_num,
-                {
-                    name: row[place].strip() if place is not None and place < len(row) else ""
-                    for name, place in places.items()
-                },
-            )
-            for row in rows
-            if any(cell.strip() for cell in row)
-        ]
-    except csv.Error as error:
-        raise InputError(f"CSV {str(path)!r} is malformed ({error}); save it again") from None
-
-
-def _places(columns: list[str], path: Path) -> dict[str, int | None]:
+def _places(columns: list[str], path: Path) -> tuple[int, int | None, list[int]]:
+    """Columns of the photo, of the label, if there, and of the corners."""
     corners = _CORNERS if _CORNERS[0] in columns else _OTHER_CORNERS
-    photo = next((name for name in _PATH_COLUMNS if name in columns), None)
-    if photo is None or any(name not in columns for name in corners):
+    file = find_column(columns, PATH_COLUMNS)
+    if file is None or any(name not in columns for name in corners):
         raise InputError(
             f"CSV {str(path)!r} has the columns {columns}; expected one of "
-            f"{', '.join(_PATH_COLUMNS)}, and {', '.join(_CORNERS)} or {', '.join(_OTHER_CORNERS)}"
+            f"{', '.join(PATH_COLUMNS)}, and {', '.join(_CORNERS)} or {', '.join(_OTHER_CORNERS)}"
         )
-    label = next((columns.index(name) for name in _LABEL_COLUMNS if name in columns), None)
-    boxes = {key: columns.index(name) for key, name in zip(_CORNERS, corners, strict=True)}
-    return {"file": columns.index(photo), "label": label, **boxes}
+    return file, find_column(columns, LABEL_COLUMNS), [columns.index(name) for name in corners]
 
 
 def _photo_size(photo: Path, where: str) -> tuple[int, int]:
@@ -193,8 +171,7 @@ def _photo_size(photo: Path, where: str) -> tuple[int, int]:
         ) from None
 
 
-def _box(row: dict[str, str], size: tuple[int, int], where: str) -> Box:
-    texts = [row[name] for name in _CORNERS]
+def _box(texts: list[str], size: tuple[int, int], where: str) -> Box:
     try:
         x0, y0, x1, y1 = (float(text) for text in texts)
     except ValueError:
@@ -208,15 +185,3 @@ def _box(row: dict[str, str], size: tuple[int, int], where: str) -> Box:
             f"{height} pixels, got {', '.join(texts)}"
         )
     return box
-
-
-def _whole(text: str, where: str) -> int | None:
-    if text.lower() in ("", "nan", "none"):
-        return None
-    try:
-        number = float(text)  # pandas writes 3.0 where other rows have no label
-        if number.is_integer():
-            return int(number) if number >= 0 else None
-    except ValueError:
-        pass
-    raise InputError(f"{where}: expected a class index, got the label {text!r}")

@@ -12,8 +12,8 @@ from ttame.errors import InputError
 Entry: TypeAlias = "tuple[str, int | None]"
 """A path as written, and the class index or None."""
 
-_PATH_COLUMNS = ("file", "path", "image", "filename")
-_LABEL_COLUMNS = ("label", "imagenet_label")
+PATH_COLUMNS = ("file", "path", "image", "filename")
+LABEL_COLUMNS = ("label", "imagenet_label")
 
 
 def read_text(path: Path) -> list[Entry]:
@@ -48,23 +48,32 @@ def read_csv(path: Path) -> list[Entry]:
         InputError: No such column, an empty path, a label that is not a whole number, or the file
             cannot be read as UTF-8 text.
     """
+    columns, rows = csv_rows(path)
+    file, label = find_column(columns, PATH_COLUMNS), find_column(columns, LABEL_COLUMNS)
+    if file is None:
+        raise InputError(
+            f"CSV {str(path)!r} has the columns {columns}; expected one of "
+            f"{', '.join(PATH_COLUMNS)}"
+        )
+    return [_entry(row, file, label, f"CSV {str(path)!r}, line {line}") for line, row in rows]
+
+
+def csv_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Split a CSV file with a header into cells; comma, semicolon or tab separates.
+
+    Returns:
+        The names of the columns in lower case, and the number and cells of every line that is not
+        blank; a line may be shorter than the header.
+
+    Raises:
+        InputError: The file cannot be read as UTF-8 text, or is malformed.
+    """
     lines = _text(path).splitlines(keepends=True)
     header = lines[0] if lines else ""
     rows = csv.reader(lines, delimiter=max(",;\t", key=header.count))
     try:
         columns = [name.strip().lower() for name in next(rows, [])]
-        file = _column(columns, _PATH_COLUMNS)
-        if file is None:
-            raise InputError(
-                f"CSV {str(path)!r} has the columns {columns}; expected one of "
-                f"{', '.join(_PATH_COLUMNS)}"
-            )
-        label = _column(columns, _LABEL_COLUMNS)
-        return [
-            _entry(row, file, label, f"CSV {str(path)!r}, line {rows.line_num}")
-            for row in rows
-            if any(cell.strip() for cell in row)
-        ]
+        return columns, [(rows.line_num, row) for row in rows if any(cell.strip() for cell in row)]
     except csv.Error as error:
         raise InputError(f"CSV {str(path)!r} is malformed ({error}); save it again") from None
 
@@ -87,22 +96,40 @@ def _text(path: Path) -> str:
         ) from None
 
 
-def _column(columns: list[str], wanted: tuple[str, ...]) -> int | None:
+def find_column(columns: list[str], wanted: tuple[str, ...]) -> int | None:
+    """Return the place of the first wanted column that there is, or None."""
     return next((columns.index(name) for name in wanted if name in columns), None)
 
 
-def _entry(row: list[str], file: int, label: int | None, where: str) -> Entry:
-    name = row[file].strip() if file < len(row) else ""
-    if not name:
-        raise InputError(f"{where} names no photo; fill in or delete the line")
-    text = row[label].strip() if label is not None and label < len(row) else ""
+def cell(row: list[str], column: int | None) -> str:
+    """Return a line's cell, stripped; empty where the column or the cell is not there."""
+    return row[column].strip() if column is not None and column < len(row) else ""
+
+
+def label_of(text: str, where: str) -> int | None:
+    """Read a class index; empty, "nan" or negative: not known.
+
+    Args:
+        text: The cell.
+        where: File and line, for the message.
+
+    Raises:
+        InputError: The label is not a whole number.
+    """
     try:
-        return name, _label(text)
+        return _label(text)
     except (ValueError, OverflowError):
         raise InputError(
             f"{where}: expected a class index, got the label {text!r}; give whole numbers or "
             "rename the column"
         ) from None
+
+
+def _entry(row: list[str], file: int, label: int | None, where: str) -> Entry:
+    name = cell(row, file)
+    if not name:
+        raise InputError(f"{where} names no photo; fill in or delete the line")
+    return name, label_of(cell(row, label), where)
 
 
 def _label(text: str) -> int | None:
