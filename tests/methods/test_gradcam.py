@@ -1,18 +1,14 @@
 from __future__ import annotations
 
 import pytest
-import timm
 import torch
 
 from references.slow_gradcam import slow_gradcam
 from tiny_backbone import tiny_backbone
 from ttame.backbone.fingerprint import fingerprint
-from ttame.backbone.module import ModuleBackbone
 from ttame.errors import InputError
-from ttame.images.preprocessing import Preprocessing
 from ttame.masking import minmax
-from ttame.methods.gradcam import gradcam, gradient_layer
-from ttame.methods.registry import get_method
+from ttame.methods.gradcam import gradcam
 
 pytest.importorskip("pytorch_grad_cam")
 
@@ -57,25 +53,6 @@ def test_errors_come_through_and_leave_no_hooks():
     with pytest.raises(InputError, match="3, H, W"):
         gradcam(backbone, images[:, :2], classes)
     assert not any(module._forward_hooks for module in backbone.modules())
-
-
-def test_a_vision_transformer_uses_the_last_layer_that_has_a_gradient():
-    model = timm.create_model("test_vit", pretrained=False, num_classes=4)
-    torch.nn.init.normal_(model.head.weight)
-    backbone = ModuleBackbone(model, Preprocessing(crop=(160, 160), resize=None))
-    method = get_method("gradcam")
-    maps = method(backbone, torch.randn(2, 3, 160, 160), torch.tensor([[0], [1]]))
-    assert method.details(backbone) == {"layer": "blocks.5.norm1"}
-    assert maps.shape == (2, 1, 10, 10)
-    assert (maps.amax(dim=(2, 3)) > 0.99).all()
-
-
-def test_the_last_feature_map_is_used_where_it_has_a_gradient():
-    backbone = tiny_backbone()
-    images, classes = torch.randn(1, 3, 32, 32), torch.tensor([[0]])
-    assert gradient_layer(backbone, images, classes) == "2"
-    shallow = backbone.with_layers(("0", "1"))
-    assert gradient_layer(shallow, images, classes) == "1"
 
 
 def test_other_backbones_are_refused():

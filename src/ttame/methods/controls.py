@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 
 from ttame.methods.registry import register
 from ttame.methods.seeding import content_seeds
@@ -59,6 +60,23 @@ def centre_gaussian(backbone: Backbone, images: Tensor, classes: Tensor) -> Tens
     """
     rows, columns = (_bell(side, images.device) for side in images.shape[-2:])
     return torch.outer(rows, columns).expand(*classes.shape, -1, -1)
+
+
+@register(name="edge_map", title="Edge map", control=True)
+def edge_map(backbone: Backbone, images: Tensor, classes: Tensor) -> Tensor:
+    """Show the photo's edges, which no classifier was asked about: Sobel on its grey values.
+
+    ``sqrt((g * s)^2 + (g * s^T)^2)`` with g the mean over the channels of the [0, 1] photo, its
+    border repeated, and s the kernel ``[1 2 1]^T [-1 0 1]``.
+
+    Returns:
+        (B, n, H, W), at the image's resolution, not negative.
+    """
+    grey = backbone.preprocessing.denormalise(images.float()).mean(dim=1, keepdim=True)
+    across = torch.outer(grey.new_tensor([1, 2, 1]), grey.new_tensor([-1, 0, 1]))
+    kernels = torch.stack([across, across.T])[:, None]
+    edges = F.conv2d(F.pad(grey, (1, 1, 1, 1), mode="replicate"), kernels)
+    return edges.norm(dim=1, keepdim=True).expand(*classes.shape, -1, -1)
 
 
 def _bell(side: int, device: torch.device) -> Tensor:

@@ -1,43 +1,39 @@
-"""Grad-CAM on the backbone's last feature map, by the package grad-cam."""
+"""Grad-CAM and its relatives, which weight a feature map with the gradient of a class logit.
+
+All by the package grad-cam, at the same layer, see :func:`ttame.methods.cam_layer.gradient_layer`.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
-import torch
-from torch import Tensor, nn
-
-from ttame.backbone.module import ModuleBackbone
-from ttame.backbone.outputs import first_tensor
-from ttame.errors import BackboneError, InputError
+from ttame.methods.cam_layer import layer_details
+from ttame.methods.gradcam_package import package_class, package_maps
 from ttame.methods.registry import register
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from torch import Tensor
 
     from ttame.backbone.contract import Backbone
 
-_LAYERS: WeakKeyDictionary[Backbone, str] = WeakKeyDictionary()
-
-
-def _details(backbone: Backbone) -> Mapping[str, Any]:
-    return {"layer": _LAYERS.get(backbone)}
+_COMMON: dict[str, Any] = {
+    "needs": ("gradients", "layer"),
+    "cost": "1 forward, 1 backward",
+    "packages": ("pytorch_grad_cam",),
+    "details": layer_details,
+}
 
 
 @register(
     name="gradcam",
     title="Grad-CAM",
     paper="Selvaraju et al., ICCV 2017, arXiv 1610.02391",
-    needs=("gradients", "layer"),
-    packages=("pytorch_grad_cam",),
-    details=_details,
+    **_COMMON,
 )
 def gradcam(backbone: Backbone, images: Tensor, classes: Tensor) -> Tensor:
     """Weight the channels of a feature map by the mean gradient of a class logit, and add them up.
 
-    ``ReLU(sum_c mean_hw(d logit / d F_c) * F_c)``, one backward pass per class. The layer is
-    found at the first call by :func:`gradient_layer`.
+    ``ReLU(sum_c mean_hw(d logit / d F_c) * F_c)``, one backward pass per class.
 
     Args:
         backbone: From :func:`ttame.load_backbone`; left exactly as it was.
@@ -51,146 +47,62 @@ def gradcam(backbone: Backbone, images: Tensor, classes: Tensor) -> Tensor:
         InputError: The package is missing, or the backbone does not name its layers.
         BackboneError: No layer has a gradient.
     """
-    try:
-        from pytorch_grad_cam import GradCAM
-        from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-    except ImportError as error:
-        raise InputError(
-            f"Grad-CAM needs the package grad-cam ({error}); install it with: pip install grad-cam"
-        ) from error
-
-    class UnresizedGradCAM(GradCAM):  # type: ignore[misc]
-        def get_target_width_height(self, input_tensor: Tensor) -> None:
-            """Keep the map's own size: every method is resized to the image in the same way."""
-
-    # Tensors made under inference mode cannot take part in a backward pass; their copies can.
-    with torch.inference_mode(False), torch.enable_grad():
-        images = images.detach().clone()
-        layer = gradient_layer(backbone, images[:1], classes[:1].clone())
-        tapped = _Tapped(_named(backbone), layer)
-        converter = _converter(_named(backbone), layer, images)
-        images.requires_grad_()
-        columns = []
-        for column in classes.T.tolist():
-            targets = [ClassifierOutputTarget(index) for index in column]
-            # Not as a context: leaving one swallows index errors, and the tap is ours anyway.
-            cam = UnresizedGradCAM(tapped, [tapped.tap], converter)
-            columns.append(torch.from_numpy(cam(images, targets)))
-    return torch.stack(columns, dim=1).to(images.device)
+    return package_maps(package_class("GradCAM"), backbone, images, classes)
 
 
-def gradient_layer(backbone: Backbone, images: Tensor, classes: Tensor) -> str:
-    """Find the layer for Grad-CAM by looking at gradients, once per backbone.
+@register(
+    name="gradcampp",
+    title="Grad-CAM++",
+    paper="Chattopadhay et al., WACV 2018, arXiv 1710.11063",
+    **_COMMON,
+)
+def gradcampp(backbone: Backbone, images: Tensor, classes: Tensor) -> Tensor:
+    """Weight the channels by the sum of positive gradients, each weighted in turn.
 
-    The backbone's last layer, unless the gradient to its map is zero everywhere: behind the last
-    attention block of a vision transformer only the class token counts. Then it is the deepest
-    candidate layer with a map of the same shape that has a gradient.
+    ``ReLU(sum_c w_c * F_c)``, ``w_c = sum_hw a_c * ReLU(g_c)`` with the gradient g and
+    ``a_c = g_c^2 / (2 g_c^2 + sum_hw(F_c) * g_c^3 + 1e-6)``: second and third derivatives of the
+    exponential of the logit. The constant, the package's, counts where gradients are small.
 
-    Args:
-        backbone: From :func:`ttame.load_backbone`.
-        images: A few images that gradients may be taken for, (B, C, H, W).
-        classes: (B, n) class indices; the first of each image is looked at.
-
-    Returns:
-        The layer's name.
-
-    Raises:
-        InputError: The backbone does not name its layers.
-        BackboneError: No such layer has a gradient.
+    Args, returns and errors are those of :func:`gradcam`.
     """
-    if backbone not in _LAYERS:
-        module = _named(backbone)
-        with_gradient = _layers_with_gradient(module, images, classes[:, 0])
-        last = module.layers[-1]
-        shapes = dict(module.candidate_layers())
-        # What lies inside the attention of a block (queries, keys, values) has the same shape, but
-        # does not show what the block reads: stay within one level below the backbone's layers.
-        deepest = 1 + max(name.count(".") for name in module.layers)
-        choices = [
-            name
-            for name in with_gradient
-            if name == last or (shapes[name] == shapes[last] and name.count(".") <= deepest)
-        ]
-        if not choices:
-            raise BackboneError(
-                f"Grad-CAM finds no gradient at the map of layer {last!r} or any layer like it; "
-                "choose other layers of the classifier"
-            )
-        _LAYERS[backbone] = last if last in choices else choices[-1]
-    return _LAYERS[backbone]
+    return package_maps(package_class("GradCAMPlusPlus"), backbone, images, classes)
 
 
-class _Tapped(nn.Module):
-    """The classifier as the package wants it: returns logits, and shows one layer's tensor.
+@register(name="xgradcam", title="XGrad-CAM", paper="Fu et al., BMVC 2020", **_COMMON)
+def xgradcam(backbone: Backbone, images: Tensor, classes: Tensor) -> Tensor:
+    """Weight the channels by the mean gradient, weighted by where the channel is active.
 
-    The classifier is deliberately no sub-module: the package sets modes and gradients of what it is
-    given, and hooks the tap instead of the classifier.
+    ``ReLU(sum_c w_c * F_c)``, ``w_c = sum_hw(g_c * F_c) / (sum_hw F_c + 1e-7)``. Made for feature
+    maps behind a ReLU: where activations of both signs sum to almost 0, as in transformers, the
+    weights become large and arbitrary.
+
+    Args, returns and errors are those of :func:`gradcam`.
     """
-
-    def __init__(self, backbone: ModuleBackbone, layer: str) -> None:
-        super().__init__()
-        self.tap = nn.Identity()
-        weight = next(backbone.parameters(), torch.zeros(0))
-        self.anchor = nn.Parameter(torch.zeros(0, device=weight.device))
-        object.__setattr__(self, "backbone", backbone)
-        self.layer = layer
-
-    def forward(self, images: Tensor) -> Tensor:
-        backbone: ModuleBackbone = self.backbone  # type: ignore[assignment]
-
-        def show(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            self.tap(first_tensor(output))
-
-        handle = backbone.module.get_submodule(self.layer).register_forward_hook(show)
-        try:
-            return backbone.logits(images)
-        finally:
-            handle.remove()
+    return package_maps(package_class("XGradCAM"), backbone, images, classes)
 
 
-def _converter(backbone: ModuleBackbone, layer: str, images: Tensor) -> Callable[[Tensor], Tensor]:
-    size = (images.shape[2], images.shape[3])
-    # A copy, because an in-place operation may follow the layer.
-    return lambda output: backbone.to_map(layer, output, size).clone()
+@register(
+    name="hirescam", title="HiRes-CAM", paper="Draelos and Carin, arXiv 2011.08891", **_COMMON
+)
+def hirescam(backbone: Backbone, images: Tensor, classes: Tensor) -> Tensor:
+    """Multiply gradient and activation value by value: ``ReLU(sum_c g_c * F_c)``.
+
+    Where a linear layer follows the mean over places, it equals Grad-CAM.
+
+    Args, returns and errors are those of :func:`gradcam`.
+    """
+    return package_maps(package_class("HiResCAM"), backbone, images, classes)
 
 
-def _layers_with_gradient(backbone: ModuleBackbone, images: Tensor, classes: Tensor) -> list[str]:
-    """Return the candidate layers, shallow to deep, whose map has a gradient."""
-    outputs: dict[str, Tensor] = {}
+@register(
+    name="layercam",
+    title="Layer-CAM",
+    paper="Jiang et al., IEEE TIP 2021, doi 10.1109/TIP.2021.3089943",
+    **_COMMON,
+)
+def layercam(backbone: Backbone, images: Tensor, classes: Tensor) -> Tensor:
+    """Multiply positive gradient and activation value by value: ``ReLU(sum_c ReLU(g_c) * F_c)``.
 
-    def keep(name: str) -> Callable[..., None]:
-        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            tensor = first_tensor(output)
-            if tensor is not None and tensor.requires_grad:
-                outputs[name] = tensor
-
-        return hook
-
-    names = [name for name, _ in backbone.candidate_layers()]
-    handles = [
-        backbone.module.get_submodule(name).register_forward_hook(keep(name)) for name in names
-    ]
-    try:
-        logits = backbone.logits(images.detach().requires_grad_())
-    finally:
-        for handle in handles:
-            handle.remove()
-    gradients = torch.autograd.grad(
-        logits.gather(1, classes[:, None]).sum(), list(outputs.values()), allow_unused=True
-    )
-    size = (images.shape[2], images.shape[3])
-    found = {
-        name
-        for name, gradient in zip(outputs, gradients, strict=True)
-        if gradient is not None and bool(backbone.to_map(name, gradient, size).any())
-    }
-    return [name for name in names if name in found]
-
-
-def _named(backbone: Backbone) -> ModuleBackbone:
-    if not isinstance(backbone, ModuleBackbone):
-        raise InputError(
-            "Grad-CAM expects a backbone that names its layers, as ttame.load_backbone gives; "
-            f"got {type(backbone).__name__}"
-        )
-    return backbone
+    Args, returns and errors are those of :func:`gradcam`.
+    """
+    return package_maps(package_class("LayerCAM"), backbone, images, classes)

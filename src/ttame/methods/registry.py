@@ -163,8 +163,8 @@ def methods() -> dict[str, Method]:
     """Return every registered method by name, in alphabetical order.
 
     Example:
-        >>> list(methods())
-        ['all_ones', 'centre_gaussian', 'gradcam', 'random'...]
+        >>> methods()["gradcam"].title
+        'Grad-CAM'
     """
     package = importlib.import_module("ttame.methods")
     for module in pkgutil.iter_modules(package.__path__):

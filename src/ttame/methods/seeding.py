@@ -5,6 +5,8 @@ from __future__ import annotations
 import zlib
 from typing import TYPE_CHECKING
 
+import torch
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -30,3 +32,17 @@ def content_seeds(backbone: Backbone, images: Tensor, classes: Tensor) -> list[l
         [content * 1_000_003 + int(index) for index in chosen]
         for content, chosen in zip(contents, classes.tolist(), strict=True)
     ]
+
+
+def photo_seeds(backbone: Backbone, images: Tensor) -> list[int]:
+    """Derive seeds from each photo's 8-bit content alone: all classes of a photo share its draws.
+
+    Args:
+        backbone: Its preprocessing gives the photo back.
+        images: (B, C, H, W), normalised.
+
+    Returns:
+        B seeds.
+    """
+    alone = images.new_zeros((len(images), 1), dtype=torch.int64)
+    return [seed for (seed,) in content_seeds(backbone, images, alone)]
