@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ttame.backbone.module import ModuleBackbone
+from ttame.backbone.outputs import logits_of
 from ttame.backbone.probe import probe_images
 from ttame.backbone.tokens import TokenGrid, patch_tokens
 from ttame.errors import BackboneError, InputError
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Recording(ExplicitAttention):
-    """Keeps every attention matrix (B, heads, T, T) that is computed inside the context.
+    """Keeps every attention matrix that is computed inside the context.
 
     Args:
         gradients: Gradients to the matrices will be asked for. The first one is made a leaf where
@@ -72,7 +73,8 @@ class AttentionPass:
     def to_map(self, relevance: Tensor) -> Tensor:
         """Lay the relevance of tokens (..., T) out on the grid of patches (..., h, w)."""
         prefix, grid = self.tokens
-        return relevance[..., prefix:].unflatten(-1, grid)
+        patches = relevance[..., prefix:]
+        return patches.reshape(*patches.shape[:-1], *grid)
 
 
 class Reading(NamedTuple):
@@ -89,7 +91,8 @@ class Reading(NamedTuple):
     blocks: int
 
 
-_READINGS: WeakKeyDictionary[Backbone, Reading] = WeakKeyDictionary()
+# A text where the classifier has no attention that could be read: why.
+_READINGS: WeakKeyDictionary[Backbone, Reading | str] = WeakKeyDictionary()
 
 
 def attention_pass(backbone: Backbone, images: Tensor, *, gradients: bool = False) -> AttentionPass:
@@ -126,11 +129,17 @@ def checked_tokens(
     name = backbone.identity.name
     if not attention:
         raise BackboneError(
-            f"{name} has no self-attention block; this method explains vision transformers"
+            f"{name} has no self-attention block whose attention can be recorded; this method "
+            "explains vision transformers"
         )
     if any(len(matrix) != len(images) for matrix in attention):
         raise BackboneError(
             f"the attention of {name} looks at windows of the image, each on its own; this method "
+            "needs attention between all patches"
+        )
+    if any(matrix.shape[-1] != matrix.shape[-2] for matrix in attention):
+        raise BackboneError(
+            f"the attention of {name} looks at a coarser grid than it comes from; this method "
             "needs attention between all patches"
         )
     counts = sorted({matrix.shape[-1] for matrix in attention})
@@ -154,25 +163,31 @@ def reading(backbone: Backbone) -> Reading:
         BackboneError: As of :func:`attention_pass`, or the logits do not depend on the attention.
     """
     if backbone not in _READINGS:
-        module = named(backbone)
-        plan = module.preprocessing
-        with torch.inference_mode(False), torch.enable_grad():
-            passed = attention_pass(
-                module, probe_images(plan.crop, plan.channels, module, 1), gradients=True
-            )
-            # Unlike weights, because the logits' plain sum may be constant.
-            ramp = torch.linspace(1, 2, passed.logits.shape[1]).to(passed.logits)
-            (gradient,) = torch.autograd.grad((passed.logits * ramp).sum(), passed.attention[-1:])
-        rows = gradient[0].abs().sum(dim=(0, 2)) > 0
-        if not rows.any():
-            raise BackboneError(
-                f"the logits of {module.identity.name} do not depend on its last attention block"
-            )
-        prefix = passed.tokens.prefix
-        _READINGS[backbone] = Reading(
-            tuple(rows[:prefix].tolist()), bool(rows[prefix:].any()), len(passed.attention)
+        try:
+            _READINGS[backbone] = _look(named(backbone))
+        except BackboneError as error:
+            _READINGS[backbone] = str(error)
+    known = _READINGS[backbone]
+    if isinstance(known, str):
+        raise BackboneError(known)
+    return known
+
+
+def _look(backbone: ModuleBackbone) -> Reading:
+    plan = backbone.preprocessing
+    with torch.inference_mode(False), torch.enable_grad():
+        noise = probe_images(plan.crop, plan.channels, backbone, 1)
+        passed = attention_pass(backbone, noise, gradients=True)
+        # Unlike weights, because the logits' plain sum may be constant.
+        ramp = torch.linspace(1, 2, passed.logits.shape[1]).to(passed.logits)
+        (gradient,) = torch.autograd.grad((passed.logits * ramp).sum(), passed.attention[-1:])
+    rows = gradient[0].abs().sum(dim=(0, 2)) > 0
+    if not rows.any():
+        raise BackboneError(
+            f"the logits of {backbone.identity.name} do not depend on its last attention block"
         )
-    return _READINGS[backbone]
+    prefix = passed.tokens.prefix
+    return Reading(tuple(rows[:prefix].tolist()), bool(rows[prefix:].any()), len(passed.attention))
 
 
 def readout(backbone: Backbone, attention: Tensor, tokens: TokenGrid) -> Tensor:
@@ -190,6 +205,32 @@ def readout(backbone: Backbone, attention: Tensor, tokens: TokenGrid) -> Tensor:
     flags = attention.new_full((attention.shape[-1],), float(read.patches))
     flags[: tokens.prefix] = flags.new_tensor(read.prefix)
     return (flags / flags.sum()).expand(len(attention), -1)
+
+
+def stacked_logits(backbone: ModuleBackbone, images: Tensor, copies: int) -> Tensor:
+    """Classify where a layer's output is replaced by ``copies`` outputs, one below the other.
+
+    Args:
+        backbone: With that replacement in place.
+        images: (B, C, H, W).
+        copies: How many times B the tokens or maps behind the layer are.
+
+    Returns:
+        (copies * B, K).
+
+    Raises:
+        BackboneError: What comes behind the layer relies on the number of images.
+    """
+    model = backbone.module.eval()
+    try:
+        return logits_of(model(images), copies * len(images))
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, BackboneError) as error:
+        raise BackboneError(
+            f"{backbone.identity.name} cannot classify {copies} outputs of a layer at once, which "
+            f"this method needs: {str(error).strip().splitlines()[0]}"
+        ) from error
 
 
 def roll(start: Tensor, matrices: Sequence[Tensor]) -> Tensor:

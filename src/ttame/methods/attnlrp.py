@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -63,8 +63,8 @@ def attnlrp(backbone: Backbone, images: Tensor, classes: Tensor, gamma: float = 
             target = logits.gather(1, column.clone()[:, None]).sum()
             (gradient,) = torch.autograd.grad(target, embeddings, retain_graph=True)
             relevances.append((embeddings * gradient).sum(dim=-1).detach())
-    relevance = torch.stack(relevances, dim=1)[..., layout.prefix :]
-    return relevance.unflatten(-1, layout.grid)
+    patches = torch.stack(relevances, dim=1)[..., layout.prefix :]
+    return patches.reshape(*classes.shape, *layout.grid)
 
 
 class RelevanceRules(Recording):
@@ -120,7 +120,7 @@ class RelevanceRules(Recording):
             return func(*args, **kwargs)
         if func is F.layer_norm or func is F.rms_norm:
             self._note(first)
-            return _norm(*args, **kwargs, centred=func is F.layer_norm)
+            return (_layer_norm if func is F.layer_norm else _rms_norm)(*args, **kwargs)
         if name in _ACTIVATIONS and not kwargs.get("inplace"):
             values = func(first.detach(), *args[1:], **kwargs)
             return first * (values / first.detach()).nan_to_num(0, 0, 0)
@@ -169,22 +169,25 @@ def _halved(values: Tensor) -> Tensor:
     return 0.5 * values + 0.5 * values.detach()
 
 
-def _norm(
-    values: Tensor,
-    normalized_shape: tuple[int, ...],
+def _layer_norm(
+    input: Tensor,
+    normalized_shape: Sequence[int],
     weight: Tensor | None = None,
     bias: Tensor | None = None,
-    eps: float | None = None,
-    *,
-    centred: bool,
+    eps: float = 1e-5,
 ) -> Tensor:
     axes = tuple(range(-len(normalized_shape), 0))
-    if centred:
-        values = values - values.mean(dim=axes, keepdim=True)
-    elif isinstance(bias, float):  # F.rms_norm has no bias: eps is its fourth argument
-        bias, eps = None, bias
-    small = (1e-5 if centred else torch.finfo(values.dtype).eps) if eps is None else eps
-    divisor = (values.square().mean(dim=axes, keepdim=True) + small).sqrt().detach()
-    values = values / divisor
-    values = values if weight is None else values * weight
+    values = _rms_norm(input - input.mean(dim=axes, keepdim=True), normalized_shape, weight, eps)
     return values if bias is None else values + bias
+
+
+def _rms_norm(
+    input: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    eps: float | None = None,
+) -> Tensor:
+    axes = tuple(range(-len(normalized_shape), 0))
+    small = torch.finfo(input.dtype).eps if eps is None else eps
+    values = input / (input.square().mean(dim=axes, keepdim=True) + small).sqrt().detach()
+    return values if weight is None else values * weight

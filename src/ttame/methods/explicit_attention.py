@@ -40,7 +40,7 @@ class ExplicitAttention(TorchFunctionMode):
     """
 
     def see(self, weights: Tensor) -> Tensor:
-        """Take an attention matrix (B, heads, T, T) and return the one to go on with."""
+        """Take attention (B, heads, queries, keys) and return the one to go on with."""
         return weights
 
     def product(self, left: Tensor, right: Tensor) -> Tensor:
@@ -78,8 +78,7 @@ class ExplicitAttention(TorchFunctionMode):
 
     def _seen(self, weights: Tensor) -> Tensor:
         # A single query (attention pooling) is no self-attention between tokens.
-        square = weights.ndim == 4 and weights.shape[-1] == weights.shape[-2] > 1
-        return self.see(weights) if square else weights
+        return self.see(weights) if weights.ndim == 4 and weights.shape[-2] > 1 else weights
 
     def _attend(
         self,
@@ -137,7 +136,7 @@ class ExplicitAttention(TorchFunctionMode):
 
         def heads(tokens: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
             parts = self.linear(tokens, weight, bias)  # (T, B, C)
-            return parts.unflatten(-1, (num_heads, -1)).permute(1, 2, 0, 3)
+            return parts.reshape(*parts.shape[:2], num_heads, -1).permute(1, 2, 0, 3)
 
         parts = [heads(*given) for given in zip((query, key, value), weights, biases, strict=True)]
         mixed = self._attend(parts[0], parts[1], parts[2])  # (B, heads, T, d)

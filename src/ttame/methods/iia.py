@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ttame.backbone.outputs import logits_of
 from ttame.backbone.tokens import patch_tokens, token_blocks
 from ttame.errors import BackboneError
 from ttame.methods.attention_blocks import (
@@ -16,8 +15,9 @@ from ttame.methods.attention_blocks import (
     reading,
     readout,
     roll,
+    stacked_logits,
 )
-from ttame.methods.gradcam import gradient_layer
+from ttame.methods.cam_layer import gradient_layer
 from ttame.methods.registry import register
 from ttame.methods.replacing import replacing
 from ttame.methods.rollout import gradient_matrix
@@ -79,7 +79,7 @@ def iia(backbone: Backbone, images: Tensor, classes: Tensor, steps: int = 10) ->
         if blocks:
             maps = [_attention_step(backbone, x, classes, steps) for x in _path(images, steps)]
         else:
-            layer = gradient_layer(backbone, images[:1], classes[:1])
+            layer = gradient_layer(backbone)
             maps = [_layer_step(backbone, layer, x, classes, steps) for x in _path(images, steps)]
     return torch.stack(maps).mean(dim=0)
 
@@ -94,6 +94,11 @@ def _factors(like: Tensor, steps: int) -> Tensor:
     """Shares of the inner integral (steps * B, 1, ...), step by step, for B images."""
     shares = torch.arange(1, steps + 1, device=like.device, dtype=like.dtype) / steps
     return shares.repeat_interleave(len(like)).view(-1, *[1] * (like.ndim - 1))
+
+
+def _inner_mean(values: Tensor, steps: int) -> Tensor:
+    """Average (steps * B, ...), step by step, to (B, ...)."""
+    return values.reshape(steps, -1, *values.shape[1:]).mean(dim=0)
 
 
 def _layer_step(
@@ -116,14 +121,13 @@ def _layer_step(
         return points[0].clone()
 
     with replacing(module.module, layer, output=interpolate):
-        result = module.module(images)
-    logits = logits_of(result, len(images) * steps)
+        logits = stacked_logits(module, images, steps)
     size = (images.shape[2], images.shape[3])
     columns = []
     for column in classes.T:
         target = logits.gather(1, column.repeat(steps)[:, None]).sum()
         (gradient,) = torch.autograd.grad(target, points, retain_graph=True)
-        inner = (points[0].detach() * gradient).unflatten(0, (steps, -1)).mean(dim=0)
+        inner = _inner_mean(points[0].detach() * gradient, steps)
         columns.append(module.to_map(layer, spans[0] * inner, size).sum(dim=1))
     return torch.stack(columns, dim=1)
 
@@ -154,9 +158,9 @@ def _attention_step(backbone: Backbone, images: Tensor, classes: Tensor, steps: 
 
     scaled = _ScaledLast(blocks, steps)
     with replacing(module.module, last, inputs=repeat), scaled:
-        result = module.module(images)
+        logits = stacked_logits(module, images, steps)
     passed = AttentionPass(
-        logits_of(result, len(images) * steps),
+        logits,
         tuple(scaled.seen),
         patch_tokens(module, scaled.seen[0].shape[-1], (images.shape[2], images.shape[3])),
     )
@@ -167,6 +171,6 @@ def _attention_step(backbone: Backbone, images: Tensor, classes: Tensor, steps: 
         products = [a.detach() * g for a, g in zip(passed.attention, gradients, strict=True)]
         # Gradients of the sum over the inner steps: the last block holds them one by one.
         inner = [product / steps for product in products[:-1]]
-        inner.append(products[-1].unflatten(0, (steps, -1)).mean(dim=0))
+        inner.append(_inner_mean(products[-1], steps))
         columns.append(roll(start, [gradient_matrix(product) for product in inner]))
     return passed.to_map(torch.stack(columns, dim=1))

@@ -7,9 +7,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ttame.backbone.outputs import logits_of
 from ttame.backbone.tokens import token_blocks
-from ttame.methods.attention_blocks import AttentionPass, Recording, checked_tokens, named, reading
+from ttame.methods.attention_blocks import (
+    AttentionPass,
+    Recording,
+    checked_tokens,
+    named,
+    reading,
+    stacked_logits,
+)
 from ttame.methods.registry import register
 from ttame.methods.replacing import replacing
 
@@ -87,7 +93,6 @@ def layerwise_pass(backbone: Backbone, images: Tensor) -> AttentionPass:
                 replacing(module.module, block, inputs=lambda tokens: tokens.detach(), output=keep)
             )
         recording = stack.enter_context(Recording(gradients=True))
-        result = module.module(images)
-    logits = logits_of(result, len(images) * count)
+        logits = stacked_logits(module, images, count)
     tokens = checked_tokens(module, recording.seen, images)
     return AttentionPass(logits, tuple(recording.seen), tokens)
