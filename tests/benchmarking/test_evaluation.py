@@ -26,6 +26,13 @@ COLUMNS = [
 ]
 
 
+class Nothing:
+    """An attention mechanism of which there is nothing to tell."""
+
+    def __getattr__(self, name):
+        return None
+
+
 class SumExplainer(nn.Module):
     """Explains every class by the channel sum of the last feature map."""
 
@@ -33,6 +40,7 @@ class SumExplainer(nn.Module):
         super().__init__()
         self.backbone = tiny_backbone(CROP)
         self.mask_form = "minmax"
+        self.attention = Nothing()
         self.device = torch.device("cpu")
 
     def raw(self, images):

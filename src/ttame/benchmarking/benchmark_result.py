@@ -51,9 +51,10 @@ class BenchmarkResult:
             and what the method itself tells, such as its layer.
         metrics: Title, direction and unit of every metric column.
         measures: By name: ``title``, ``paper``, ``options``, ``slow``, ``metrics``.
-        curves: By name: ``measure``, ``x``, ``means`` (method -> list) and ``n`` (method -> photos).
+        curves: By name: ``measure``, ``x``, ``means`` (method -> list) and ``n``
+            (method -> photos).
         timings: What the clock said; never the same twice.
-        comparisons: See :func:`ttame.benchmarking.comparing.compare`.
+        comparisons: See :func:`ttame.benchmarking.comparisons.compare`.
         conventions: Under which conventions the numbers were taken.
         provenance: ``classifier``, ``data``, ``versions``, ``command``, ``settings``.
         broken: Files that could not be read, and why.
@@ -65,7 +66,7 @@ class BenchmarkResult:
     metrics: Mapping[str, Metric]
     measures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     curves: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    timings: Mapping[str, Any] = field(default_factory=dict)
+    timings: dict[str, Any] = field(default_factory=dict)
     comparisons: Mapping[str, Any] = field(default_factory=dict)
     conventions: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -234,7 +235,7 @@ def _read_table(path: Path, metrics: list[str]) -> pd.DataFrame:
             path,
             dtype={**dict.fromkeys(_TEXTS, "str"), **dict.fromkeys(metrics, "float64")},
             keep_default_na=False,
-            na_values=dict.fromkeys([*metrics, "probability"], [""]),
+            na_values={name: [""] for name in [*metrics, "probability"]},
             encoding_errors="surrogateescape",
             float_precision="round_trip",
         )

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
-import ttame
+from ttame.benchmarking import collecting
+from ttame.benchmarking.benchmark_result import KEYS
+from ttame.benchmarking.engine import Record, compute
+from ttame.benchmarking.plan import OWN, PhotoSet, Plan
 from ttame.benchmarking.results import Evaluation
-from ttame.benchmarking.scoring import Scorer
-from ttame.errors import ImageError, InputError
+from ttame.benchmarking.settings import describe_classifier, versions
+from ttame.errors import InputError
 from ttame.files import check_writable
-from ttame.images.dataset import Broken, PhotoDataset, loader
 from ttame.images.listing import Photo, data_digest, list_photos, sample
 from ttame.methods.registry import Method, get_method
-from ttame.methods.ttame import ttame_method
+from ttame.metrics.measure import get_measure
 from ttame.metrics.shares import check_shares, image_seeds
 
 if TYPE_CHECKING:
+    import pandas as pd
     import torch
 
     from ttame.backbone.contract import Backbone
+    from ttame.benchmarking.records import Unit
     from ttame.explainer import Explainer
 
 DEFAULT_METHODS = ("gradcam", "random", "all_ones", "centre_gaussian")
@@ -35,7 +36,6 @@ _QUANTILE_RULES = {
     "tolerance 1e-6)",
     "exact": "exactly round(share * pixels) pixels stay, ties in seeded random order",
 }
-_PACKAGES = ("torch", "torchvision", "timm", "numpy", "grad-cam")
 
 
 def evaluate(
@@ -83,7 +83,7 @@ def evaluate(
         ImageError: No photo can be read.
         StorageError: ``out`` cannot be written.
     """
-    chosen = _choose(explainer, methods)
+    others = _choose(methods)
     check_shares(shares, rule)
     if out is not None:
         check_writable(out)
@@ -91,44 +91,41 @@ def evaluate(
     if images is not None:
         photos = sample(photos, images, seed)
     backbone = explainer.backbone
-    scorer = Scorer(backbone, tuple(chosen), tuple(shares), rule, batch_size)
-    dataset = PhotoDataset(photos, backbone.preprocessing)
-    frames: list[pd.DataFrame] = []
-    broken: list[Broken] = []
-    done = 0
-    with _on_device(explainer, device) as place:
-        for batch in loader(dataset, batch_size=batch_size, workers=workers):
-            broken.extend(batch.broken)
-            if len(batch):
-                indices = batch.indices.tolist()
-                frame = scorer.score(batch.pixels.to(place), image_seeds(seed, indices))
-                files = [str(photos[index].path) for index in indices]
-                frame.insert(0, "file", files * len(chosen))
-                frames.append(frame)
-            done += len(batch) + len(batch.broken)
-            if progress is not None:
-                progress(done, len(photos))
-    if not frames:
-        raise ImageError(f"none of the {len(photos)} photos can be read; {broken[0].message}")
-    per_image = pd.concat(frames)
-    evaluation = Evaluation(
-        # Photo by photo within each method, in the methods' order.
-        per_image=pd.concat(
-            [per_image[per_image["method"] == method.name] for method in chosen],
-            ignore_index=True,
+    plan = Plan(
+        backbone=backbone,
+        sets=(
+            PhotoSet(
+                name="photos",
+                photos=tuple(photos),
+                seeds=tuple(image_seeds(seed, range(len(photos)))),
+                preprocessing=backbone.preprocessing,
+                measures=(get_measure("confidence", shares=tuple(shares), rule=rule),),
+            ),
         ),
-        methods={method.name: _describe(method, backbone) for method in chosen},
-        broken=tuple((str(photos[item.index].path), item.message) for item in broken),
+        others=others,
+        explainers={OWN: explainer},
+        batch_size=batch_size,
+        slow_images=len(photos),
+        seed=seed,
+    )
+    records: dict[Unit, Record] = {}
+    with _on_device(explainer, device) as place:
+        for unit, record in compute(plan, list(plan.units()), place, workers, strict=True):
+            records[unit] = record or {}
+            if progress is not None and unit.method == plan.methods[-1].name:
+                progress(min((unit.batch + 1) * batch_size, len(photos)), len(photos))
+    table = collecting.per_image_table(plan, records)
+    broken = collecting.broken_photos(plan, records)
+    evaluation = Evaluation(
+        per_image=_columns(table),
+        methods={method.name: _describe(method, backbone) for method in plan.methods},
+        broken=broken,
         seed=seed,
         conventions=_conventions(shares, rule),
         provenance={
-            "classifier": {
-                "name": backbone.identity.name,
-                "source": backbone.identity.source,
-                "fingerprint": backbone.identity.fingerprint,
-            },
+            "classifier": describe_classifier(backbone),
             "data": {"digest": data_digest(photos), "photos": len(photos), "broken": len(broken)},
-            "versions": _versions(),
+            "versions": versions(),
         },
     )
     if out is not None:
@@ -136,19 +133,23 @@ def evaluate(
     return evaluation
 
 
-def _choose(explainer: Explainer, methods: Sequence[str | Method]) -> list[Method]:
-    own = ttame_method(explainer)
-    if isinstance(methods, str):
-        methods = (methods,)
-    others = [
-        item if isinstance(item, Method) else get_method(item)
-        for item in methods
-        if item != own.name
-    ]
-    names = [own.name, *(method.name for method in others)]
-    if len(set(names)) != len(names):
-        raise InputError(f"expected different methods, got {', '.join(names)}")
-    return [own, *others]
+def _choose(methods: Sequence[str | Method]) -> tuple[Method, ...]:
+    names = (methods,) if isinstance(methods, str) else methods
+    others = tuple(
+        item if isinstance(item, Method) else get_method(item) for item in names if item != OWN
+    )
+    every = [OWN, *(method.name for method in others)]
+    if len(set(every)) != len(every):
+        raise InputError(f"expected different methods, got {', '.join(every)}")
+    return others
+
+
+def _columns(table: pd.DataFrame) -> pd.DataFrame:
+    """Put the columns into the order that evaluations are written in."""
+    keys = ["file", "class_index", "class_name", "probability", "method"]
+    metrics = [column for column in table.columns if column not in KEYS]
+    chosen: pd.DataFrame = table[[*keys, *metrics, "nan_map"]]
+    return chosen
 
 
 @contextmanager
@@ -185,14 +186,3 @@ def _conventions(shares: Sequence[float], rule: str) -> dict[str, Any]:
         "nan_maps": "a map with NaN or infinity counts as all zeros",
         "scores": "in percent; mask_area in [0, 1]",
     }
-
-
-def _versions() -> dict[str, str | None]:
-    return {"ttame": ttame.__version__, **{package: _version(package) for package in _PACKAGES}}
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None

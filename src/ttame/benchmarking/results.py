@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
-from ttame.benchmarking.statistics import bootstrap_interval, bootstrap_intervals
-from ttame.errors import unknown_name
+from ttame.benchmarking.means import (
+    Mean,
+    column_means,
+    means_to_json,
+    method_values,
+    summary_table,
+)
 from ttame.files import write_atomically
 
 if TYPE_CHECKING:
@@ -21,15 +24,6 @@ if TYPE_CHECKING:
 
 # Columns of the per-image table that are no metrics.
 _KEYS = ("file", "class_index", "class_name", "probability", "method", "nan_map")
-
-
-class Mean(NamedTuple):
-    """A mean over ``n`` images with the ends of its bootstrap interval."""
-
-    mean: float
-    low: float
-    high: float
-    n: int
 
 
 @dataclass(frozen=True)
@@ -66,11 +60,7 @@ class Evaluation:
         Raises:
             UnknownNameError: The method was not evaluated.
         """
-        if method not in self.methods:
-            raise unknown_name("method", method, self.methods)
-        rows = (self.per_image["method"] == method).to_numpy()
-        values: pd.DataFrame = self.per_image.loc[rows, self.metrics]
-        return values
+        return method_values(self.per_image, method, self.methods, self.metrics)
 
     def means(self, level: float = 0.95, resamples: int = 2000) -> dict[str, dict[str, Mean]]:
         """Return mean and bootstrap interval by method and metric.
@@ -78,7 +68,7 @@ class Evaluation:
         Images whose value is NaN (the classifier itself gave NaN) are left out, and ``n`` tells.
         """
         return {
-            method: self._method_means(self.values(method), level, resamples)
+            method: column_means(self.values(method), level, resamples, self.seed)
             for method in self.methods
         }
 
@@ -88,27 +78,14 @@ class Evaluation:
         Returns:
             Columns ``mean``, ``low``, ``high``, ``n``; rows indexed by ``method`` and ``metric``.
         """
-        rows = [
-            (method, metric, *mean)
-            for method, metrics in self.means(level, resamples).items()
-            for metric, mean in metrics.items()
-        ]
-        keys = ["method", "metric"]
-        frame: pd.DataFrame = pd.DataFrame(rows, columns=[*keys, *Mean._fields]).set_index(keys)
-        return frame
+        return summary_table(self.means(level, resamples))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of ``results.json``: scores, details, conventions, provenance."""
         flags = self.per_image["nan_map"].groupby(self.per_image["method"]).sum()
         return {
             "format": 1,
-            "methods": {
-                method: {
-                    metric: {name: _finite(value) for name, value in mean._asdict().items()}
-                    for metric, mean in metrics.items()
-                }
-                for method, metrics in self.means().items()
-            },
+            "methods": means_to_json(self.means()),
             "details": {
                 method: {**details, "nan_maps": int(flags[method])}
                 for method, details in self.methods.items()
@@ -140,20 +117,3 @@ class Evaluation:
         from ttame.benchmarking.table import make_table
 
         return make_table(self, scores)
-
-    def _method_means(self, values: pd.DataFrame, level: float, resamples: int) -> dict[str, Mean]:
-        array = values.to_numpy(dtype=np.float64)
-        lows, highs = bootstrap_intervals(array, level, resamples, self.seed)
-        means = {}
-        for metric, column, low, high in zip(values, array.T, lows, highs, strict=True):
-            known = column[~np.isnan(column)]
-            interval = float(low), float(high)
-            if len(known) < len(column):
-                interval = bootstrap_interval(known, level, resamples, self.seed)
-            mean = float(known.mean()) if len(known) else math.nan
-            means[str(metric)] = Mean(mean, *interval, len(known))
-        return means
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

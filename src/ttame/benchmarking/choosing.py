@@ -1,0 +1,182 @@
+"""From what the user asks for to a plan: methods, measures and photos, checked before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ttame.benchmarking.halves import arrange, photo_seed
+from ttame.benchmarking.plan import OWN, PhotoSet
+from ttame.errors import InputError, unknown_name
+from ttame.images.boxes import boxes_at_input, read_boxes, squashed
+from ttame.images.listing import Photo, list_photos
+from ttame.methods.registry import Method, get_method
+from ttame.methods.registry import methods as registered_methods
+from ttame.metrics.case import Truth
+from ttame.metrics.measure import Measure, measures
+
+if TYPE_CHECKING:
+    from ttame.backbone.contract import Backbone
+    from ttame.explainer import Explainer
+
+TRUTH = frozenset({"truth", "region"})
+"""Needs that photos with marked objects serve."""
+
+
+def choose_methods(
+    wanted: Sequence[str | Method] | str | None, explainers: Mapping[str, Explainer]
+) -> tuple[Method, ...]:
+    """Return the methods to compare the explainers with.
+
+    Args:
+        wanted: Names or methods; None and ``"all"`` take every registered one, also those that
+            lack a package, which the result then tells.
+        explainers: The explainers; their names may be among ``wanted``.
+
+    Raises:
+        UnknownNameError: There is no such method.
+        InputError: A package is missing, a name comes twice, or ``"ttame"`` has no explainer.
+    """
+    if wanted is None or wanted == "all" or list(wanted) == ["all"]:
+        chosen = [found for name, found in registered_methods().items() if name not in explainers]
+    else:
+        names = [wanted] if isinstance(wanted, str) else wanted
+        if OWN in names and OWN not in explainers:
+            raise InputError("the method 'ttame' needs an explainer; give one (--explainer)")
+        chosen = [
+            item if isinstance(item, Method) else get_method(item)
+            for item in names
+            if item not in explainers
+        ]
+    every = [*explainers, *(method.name for method in chosen)]
+    if len(set(every)) != len(every) or not every:
+        raise InputError(f"expected different methods, at least one, got {', '.join(every)}")
+    return tuple(chosen)
+
+
+def choose_measures(
+    wanted: Sequence[str | Measure] | str | None, boxes: bool, judge: bool
+) -> tuple[Measure, ...]:
+    """Return the measures to take.
+
+    Args:
+        wanted: Measures, or names of measures or of single metrics (``"ad_50"`` takes the measure
+            that gives it); None and ``"all"`` take every one that can be taken.
+        boxes: Whether objects are marked.
+        judge: Whether there is another classifier.
+
+    Raises:
+        UnknownNameError: There is no such measure or metric.
+        InputError: A measure needs boxes or a judge that are not given.
+    """
+    if wanted is None or wanted == "all" or list(wanted) == ["all"]:
+        every = measures().values()
+        return tuple(item for item in every if not _lacks(item, boxes, judge))
+    chosen: dict[str, Measure] = {}
+    for item in [wanted] if isinstance(wanted, str) else wanted:
+        measure = item if isinstance(item, Measure) else find_measure(item)
+        lacks = _lacks(measure, boxes, judge)
+        if lacks:
+            raise InputError(f"the measure {measure.name!r} needs {lacks}")
+        chosen.setdefault(measure.name, measure)
+    if not chosen:
+        raise InputError("expected at least one measure, got none")
+    return tuple(chosen.values())
+
+
+def find_measure(name: str) -> Measure:
+    """Return a measure by its own name or that of one of its metrics.
+
+    Raises:
+        UnknownNameError: There is neither.
+
+    Example:
+        >>> find_measure("ad_50").name
+        'confidence'
+    """
+    known = measures()
+    if name in known:
+        return known[name]
+    by_metric = {
+        metric: measure for measure in known.values() for metric in measure.metrics(measure.options)
+    }
+    if name not in by_metric:
+        raise unknown_name("measure or metric", name, [*known, *by_metric])
+    return by_metric[name]
+
+
+def photo_set(
+    data: str | Path | Iterable[str | Path | Photo],
+    backbone: Backbone,
+    taken: Sequence[Measure],
+    half: str,
+    seed: int,
+    images: int | None,
+) -> PhotoSet:
+    """Make the set of photos on which the classifier's own predictions are explained.
+
+    Raises:
+        InputError: There are no photos.
+    """
+    unlabelled = [Photo(photo.path) for photo in list_photos(data)]
+    photos = arrange(unlabelled, half, seed, images)
+    return PhotoSet(
+        name="photos",
+        photos=tuple(photos),
+        seeds=tuple(photo_seed(seed, photo.path.name) for photo in photos),
+        preprocessing=backbone.preprocessing,
+        measures=tuple(item for item in taken if not TRUTH & set(item.needs)),
+    )
+
+
+def boxes_set(
+    boxes: str | Path,
+    backbone: Backbone,
+    taken: Sequence[Measure],
+    half: str,
+    seed: int,
+    images: int | None,
+) -> PhotoSet:
+    """Make the set of photos with marked objects, of which the marked class is explained.
+
+    The photos are squashed to the classifier's input, so that no object is cropped away.
+
+    Raises:
+        InputError: The file is wrong, or a label is no class of the classifier.
+    """
+    preprocessing = squashed(backbone.preprocessing)
+    found = {
+        Photo(item.path, -1 if item.label is None else item.label): item
+        for item in read_boxes(boxes)
+    }
+    for item in found.values():
+        if item.label is not None and item.label >= backbone.num_classes:
+            raise InputError(
+                f"the label {item.label} of {item.path} is no class of {backbone.identity.name}, "
+                f"which has {backbone.num_classes}"
+            )
+    photos = arrange(list(found), half, seed, images)
+    return PhotoSet(
+        name="boxes",
+        photos=tuple(photos),
+        seeds=tuple(photo_seed(seed, photo.path.name) for photo in photos),
+        preprocessing=preprocessing,
+        measures=tuple(item for item in taken if TRUTH & set(item.needs)),
+        classes=tuple(found[photo].label for photo in photos),
+        truth=tuple(
+            Truth(boxes_at_input(found[photo].boxes, found[photo].size, preprocessing))
+            for photo in photos
+        ),
+    )
+
+
+def _lacks(measure: Measure, boxes: bool, judge: bool) -> str:
+    """Say what a measure needs that is not there; empty if nothing."""
+    if "region" in measure.needs:
+        return "segmentation masks, which a benchmark does not read"
+    if "truth" in measure.needs and not boxes:
+        return "marked objects; give a file of boxes (--boxes)"
+    if "judge" in measure.needs and not judge:
+        return "another classifier as judge (--judge)"
+    return ""

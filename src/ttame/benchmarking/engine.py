@@ -1,0 +1,192 @@
+"""Computing units: each method on each batch, trouble recorded instead of raised."""
+
+from __future__ import annotations
+
+import logging
+import random
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ttame.benchmarking.scoring import Classified, Scorer, free_memory, problem
+from ttame.errors import ImageError, TtameError
+from ttame.images.dataset import PhotoDataset, loader
+from ttame.metrics.case import Truth
+
+if TYPE_CHECKING:
+    from ttame.benchmarking.plan import PhotoSet, Plan
+    from ttame.benchmarking.records import Unit
+    from ttame.images.dataset import Batch
+    from ttame.methods.registry import Method
+
+_log = logging.getLogger(__name__)
+
+NOT_POSSIBLE, FAILED = "not possible", "failed"
+
+Record = dict[str, Any]
+"""What is kept of a unit; plain values for JSON."""
+
+
+def compute(
+    plan: Plan,
+    units: Sequence[Unit],
+    device: torch.device,
+    workers: int = 0,
+    impossible: Sequence[str] = (),
+    strict: bool = False,
+) -> Iterator[tuple[Unit, Record | None]]:
+    """Compute units in the order of their batches.
+
+    Each process first explains one photo, always the same, with every method: what is done once
+    per classifier (the search for a layer) then neither depends on the batch nor counts as cost.
+
+    Args:
+        plan: What is computed; its classifier is on ``device``.
+        units: Some of the plan's.
+        device: Where to compute.
+        workers: Processes that read photos.
+        impossible: Methods whose units are passed over.
+        strict: Raise a method's or measure's error instead of recording it.
+
+    Yields:
+        Every unit with its record, or with None where its method was given up before.
+
+    Raises:
+        TtameError: Only if ``strict``.
+    """
+    scorer = Scorer(plan.backbone, plan.batch_size, plan.judge, strict)
+    run = _Run(plan, scorer, device, strict, set(impossible))
+    for photo_set in plan.sets:
+        wanted: dict[int, list[Unit]] = {}
+        for unit in units:
+            if unit.photo_set == photo_set.name:
+                wanted.setdefault(unit.batch, []).append(unit)
+        if not wanted:
+            continue
+        batches = sorted(wanted)
+        places = plan.batches(photo_set, batches)
+        for number, batch in zip(batches, _read(plan, photo_set, places, workers), strict=True):
+            yield from run.batch(photo_set, wanted[number], batch, places)
+
+
+def _read(plan: Plan, photo_set: PhotoSet, places: Sequence[int], workers: int) -> Iterator[Batch]:
+    photos = [photo_set.photos[place] for place in places]
+    dataset = PhotoDataset(photos, photo_set.preprocessing)
+    yield from loader(dataset, batch_size=plan.batch_size, workers=workers)
+
+
+class _Run:
+    def __init__(
+        self, plan: Plan, scorer: Scorer, device: torch.device, strict: bool, given_up: set[str]
+    ) -> None:
+        self.plan, self.scorer, self.device, self.strict = plan, scorer, device, strict
+        self.given_up = given_up
+        self.methods = {method.name: method for method in plan.methods}
+        self.warm: set[str] = set()
+        self.first: Classified | None = None
+
+    def batch(
+        self, photo_set: PhotoSet, units: Sequence[Unit], batch: Batch, places: Sequence[int]
+    ) -> Iterator[tuple[Unit, Record | None]]:
+        """Compute all units of one batch."""
+        readable = [places[index] for index in batch.indices.tolist()]
+        broken = [[places[item.index], item.message] for item in batch.broken]
+        photos = self._classify(photo_set, batch, readable) if readable else None
+        for unit in units:
+            if unit.method in self.given_up:
+                yield unit, None
+                continue
+            method = self.methods[unit.method]
+            limit = self.plan.count(photo_set, method.slow)
+            record: Record = {"broken": [item for item in broken if int(item[0]) < limit]}
+            kept = [place for place in readable if place < limit]
+            if photos is not None and kept:
+                record.update(self._score(unit, method, photo_set, photos.first(len(kept)), kept))
+            yield unit, record
+
+    def _classify(self, photo_set: PhotoSet, batch: Batch, places: Sequence[int]) -> Classified:
+        pixels = batch.pixels.to(self.device)
+        seeds = [photo_set.seeds[place] for place in places]
+        classes = [photo_set.classes[place] for place in places if photo_set.classes]
+        truth = [_moved(photo_set.truth[p], self.device) for p in places if photo_set.truth]
+        return self.scorer.classify(pixels, seeds, classes, truth)
+
+    def _score(
+        self,
+        unit: Unit,
+        method: Method,
+        photo_set: PhotoSet,
+        photos: Classified,
+        places: Sequence[int],
+    ) -> Record:
+        slow = self.plan.count(photo_set, slow=True)
+        few = sum(place < slow for place in places)
+        measures = [
+            (measure, few if measure.slow else len(places)) for measure in photo_set.measures
+        ]
+        try:
+            with _seeded(self.plan.seed, unit):
+                self._warm_up(method)
+                scored = self.scorer.score(method, photos, measures)
+        except Exception as error:
+            if self.strict:
+                raise
+            self.given_up.add(method.name)
+            free_memory()
+            if isinstance(error, TtameError):
+                return {"error": [NOT_POSSIBLE, problem(error)]}
+            _log.exception("the method %s failed", method.name)
+            return {"error": [FAILED, problem(error)]}
+        return {
+            "places": list(places),
+            "classes": photos.classes.tolist(),
+            "p": photos.p.tolist(),
+            "details": dict(method.details(self.plan.backbone)),
+            **vars(scored),
+        }
+
+    def _warm_up(self, method: Method) -> None:
+        if method.name in self.warm:
+            return
+        method.check_packages()
+        if self.first is None:
+            self.first = self._first_photo()
+        photo = self.first
+        method(self.plan.backbone, photo.images, photo.classes[:, None])
+        self.warm.add(method.name)
+
+    def _first_photo(self) -> Classified:
+        """Return the run's first readable photo, whatever unit comes first in this process."""
+        for photo_set in self.plan.sets:
+            for place in range(len(photo_set.photos)):
+                batch = next(_read(self.plan, photo_set, [place], 0))
+                if len(batch):
+                    return self._classify(photo_set, batch, [place])
+        raise ImageError("no photo can be read")
+
+
+def _moved(truth: Truth | None, device: torch.device) -> Truth | None:
+    if truth is None:
+        return None
+    region = None if truth.region is None else truth.region.to(device)
+    return Truth(truth.boxes.to(device), region)
+
+
+@contextmanager
+def _seeded(seed: int, unit: Unit) -> Iterator[None]:
+    """Seed the global generators by the unit, for methods that draw from them; restore them."""
+    value = zlib.crc32(f"{seed}/{unit.photo_set}/{unit.batch}/{unit.method}".encode())
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(value)
+            np.random.seed(value)
+            random.seed(value)
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)

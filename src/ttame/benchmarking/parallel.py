@@ -1,0 +1,190 @@
+"""Several processes over the units of one run, each with its own file of records."""
+
+from __future__ import annotations
+
+import io
+import logging
+import multiprocessing
+import os
+import pickle
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ttame.benchmarking.engine import compute
+from ttame.benchmarking.records import RecordFile, Unit, record_path
+from ttame.errors import InputError, TtameError
+from ttame.methods.registry import Method, methods
+from ttame.metrics.measure import Measure, measures
+
+if TYPE_CHECKING:
+    from ttame.benchmarking.plan import Plan
+
+LOG = "benchmark.log"
+
+_log = logging.getLogger(__name__)
+
+
+def share_out(units: Sequence[Unit], jobs: int) -> list[list[Unit]]:
+    """Give each process its units: every method on about as many batches everywhere.
+
+    Example:
+        >>> units = [Unit("photos", batch, name) for batch in (0, 1) for name in "ab"]
+        >>> [[unit.batch, unit.method] for unit in share_out(units, 2)[0]]
+        [[0, 'a'], [1, 'b']]
+    """
+    names = list(dict.fromkeys(unit.method for unit in units))
+    shares: list[list[Unit]] = [[] for _ in range(jobs)]
+    for unit in units:
+        shares[(unit.batch + names.index(unit.method)) % jobs].append(unit)
+    return shares
+
+
+def to_bytes(plan: Plan) -> bytes:
+    """Pickle a plan; registered methods and measures go by name, as they may hold lambdas."""
+    buffer = io.BytesIO()
+    _Pickler(buffer).dump(plan)
+    return buffer.getvalue()
+
+
+class _Pickler(pickle.Pickler):
+    def reducer_override(self, found: Any) -> Any:
+        registered: Mapping[str, Any] = {}
+        if isinstance(found, Method):
+            registered = methods()
+        elif isinstance(found, Measure):
+            registered = measures()
+        known = registered.get(found.name) if registered else None
+        if known is None or known.function is not found.function:
+            return NotImplemented
+        return _registered, (type(found), found.name, dict(found.options), found.slow)
+
+
+def _registered(
+    kind: type[Method | Measure], name: str, options: dict[str, Any], slow: bool
+) -> Method | Measure:
+    known: Mapping[str, Any] = methods() if kind is Method else measures()
+    found: Method | Measure = replace(known[name], options=options, slow=slow)
+    return found
+
+
+def compute_in_processes(
+    plan: Plan,
+    units: Sequence[Unit],
+    folder: Path,
+    jobs: int,
+    device: str,
+    workers: int,
+    impossible: Sequence[str],
+    progress: Callable[[int], None],
+) -> None:
+    """Compute units in ``jobs`` processes and wait for them.
+
+    Each has its share of the threads, and on several GPUs each has its own. What a process
+    finished is on disk even if another one dies.
+
+    Args:
+        plan: Its classifier is still where it was loaded.
+        units: What to compute.
+        folder: Of the run.
+        jobs: How many processes.
+        device: For example ``"cuda"``.
+        workers: Processes that read photos, for each process.
+        impossible: Methods whose units are passed over.
+        progress: Called now and then with the number of photos done.
+
+    Raises:
+        InputError: The classifier or a method cannot be sent to another process.
+        TtameError: A process died.
+    """
+    try:
+        content = to_bytes(plan)
+    except Exception as error:
+        raise InputError(
+            "the classifier or a method cannot be sent to another process "
+            f"({type(error).__name__}: {error}); use jobs=1, or define it in a module"
+        ) from error
+    context = multiprocessing.get_context("spawn")
+    threads = max(1, torch.get_num_threads() // jobs)
+    done = context.Array("q", jobs, lock=False)
+    processes = []
+    for rank, share in enumerate(share_out(units, jobs)):
+        settings = (rank, _place(device, rank), threads, workers, tuple(impossible))
+        process = context.Process(
+            target=_work, args=(content, share, folder, done, settings), name=f"ttame-{rank}"
+        )
+        process.start()
+        processes.append(process)
+    try:
+        while any(process.is_alive() for process in processes):
+            for process in processes:
+                process.join(timeout=0.2)
+            progress(sum(done))
+    finally:
+        for process in processes:
+            if process.is_alive():
+                process.terminate()
+            process.join()
+    dead = [process for process in processes if process.exitcode]
+    if dead:
+        raise TtameError(
+            f"{len(dead)} of {jobs} processes ended early (exit code {dead[0].exitcode}; "
+            f"{folder / LOG} may tell why); run the same command with --resume, with "
+            "fewer jobs or a smaller batch size if the memory was too small"
+        )
+
+
+def _work(
+    content: bytes, units: Sequence[Unit], folder: Path, done: Any, settings: tuple[Any, ...]
+) -> None:
+    rank, device, threads, workers, impossible = settings
+    torch.set_num_threads(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    place = torch.device(device)
+    with logging_to(folder):
+        try:
+            plan: Plan = pickle.loads(content)
+            move(plan, place)
+            file = RecordFile(record_path(folder, rank))
+            for unit, record in compute(plan, units, place, workers, impossible):
+                if record is not None:
+                    file.append(unit, record)
+                done[rank] += plan.images(unit)
+            file.close()
+        except Exception:
+            _log.exception("process %d stopped", rank)
+            raise
+
+
+def move(plan: Plan, device: torch.device | str) -> None:
+    """Move everything that computes to a device."""
+    plan.backbone.to(device)
+    for explainer in plan.explainers.values():
+        explainer.to(device)
+    if plan.judge is not None:
+        plan.judge.to(device)
+
+
+@contextmanager
+def logging_to(folder: Path) -> Iterator[None]:
+    """Let warnings and tracebacks of the library also go to the run's ``benchmark.log``."""
+    handler = logging.FileHandler(folder / LOG, delay=True, encoding="utf-8")
+    handler.setLevel(logging.WARNING)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(message)s"))
+    logger = logging.getLogger("ttame")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+
+
+def _place(device: str, rank: int) -> str:
+    if device == "cuda" and torch.cuda.device_count() > 1:
+        return f"cuda:{rank % torch.cuda.device_count()}"
+    return device

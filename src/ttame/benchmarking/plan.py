@@ -1,0 +1,117 @@
+"""What a run computes: sets of photos, methods, measures, and the units they fall into."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from ttame.benchmarking.records import Unit
+from ttame.methods.ttame import ttame_method
+
+if TYPE_CHECKING:
+    from ttame.backbone.contract import Backbone
+    from ttame.explainer import Explainer
+    from ttame.images.listing import Photo
+    from ttame.images.preprocessing import Preprocessing
+    from ttame.methods.registry import Method
+    from ttame.metrics.case import Truth
+    from ttame.metrics.measure import Measure
+
+OWN = "ttame"
+"""Name of the explainer that a run is about."""
+
+
+@dataclass(frozen=True)
+class PhotoSet:
+    """Photos that are explained and measured in the same way.
+
+    Attributes:
+        name: ``"photos"`` or ``"boxes"``.
+        photos: In the order of the run.
+        seeds: One seed per photo.
+        preprocessing: The way from these photos to the classifier's input.
+        measures: What is measured on them.
+        classes: The class to explain of each photo; None, and no classes at all,
+            stand for the classifier's own prediction.
+        truth: Where the class is on each photo; empty if unknown.
+    """
+
+    name: str
+    photos: tuple[Photo, ...]
+    seeds: tuple[int, ...]
+    preprocessing: Preprocessing
+    measures: tuple[Measure, ...]
+    classes: tuple[int | None, ...] = ()
+    truth: tuple[Truth | None, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides about the values of a run.
+
+    Batches are fixed by the photos' order, so that a resumed run computes the same batches.
+
+    Attributes:
+        backbone: The classifier.
+        sets: Sets of photos, computed one after the other.
+        others: Methods to compare with.
+        explainers: Explainers that take part as methods, by name.
+        batch_size: Photos per batch, and most changed images per forward pass.
+        slow_images: Slow methods and measures are given the first so many photos of each set.
+        seed: Of everything drawn.
+        judge: Another classifier, for measures that need one.
+        half: Which half of the photos the sets were drawn from.
+    """
+
+    backbone: Backbone
+    sets: tuple[PhotoSet, ...]
+    others: tuple[Method, ...] = ()
+    explainers: Mapping[str, Explainer] = field(default_factory=dict)
+    batch_size: int = 16
+    slow_images: int = 50
+    seed: int = 0
+    judge: Backbone | None = None
+    half: str = "all"
+
+    @cached_property
+    def methods(self) -> tuple[Method, ...]:
+        """All methods in the order of the results, explainers first."""
+        own = (
+            ttame_method(explainer, name, "T-TAME" if name == OWN else name)
+            for name, explainer in self.explainers.items()
+        )
+        return (*own, *self.others)
+
+    def count(self, photo_set: PhotoSet, slow: bool) -> int:
+        """Return how many photos of a set are given to what is slow or not."""
+        return min(len(photo_set.photos), self.slow_images) if slow else len(photo_set.photos)
+
+    def units(self) -> Iterator[Unit]:
+        """Yield all units, batch by batch with all methods."""
+        for photo_set in self.sets:
+            for batch, start in enumerate(range(0, len(photo_set.photos), self.batch_size)):
+                for method in self.methods:
+                    if start < self.count(photo_set, method.slow):
+                        yield Unit(photo_set.name, batch, method.name)
+
+    def images(self, unit: Unit) -> int:
+        """Return the number of photos in a unit."""
+        photo_set = next(found for found in self.sets if found.name == unit.photo_set)
+        method = next(found for found in self.methods if found.name == unit.method)
+        most = self.count(photo_set, method.slow) - unit.batch * self.batch_size
+        return min(self.batch_size, most)
+
+    def batches(self, photo_set: PhotoSet, batches: Sequence[int]) -> list[int]:
+        """Return the places of the photos of some batches, in order."""
+        size, total = self.batch_size, len(photo_set.photos)
+        return [
+            place
+            for batch in batches
+            for place in range(batch * size, min(total, (batch + 1) * size))
+        ]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what another process makes again: explainers' methods hold closures."""
+        return {name: value for name, value in self.__dict__.items() if name != "methods"}

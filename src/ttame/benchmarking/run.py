@@ -1,0 +1,280 @@
+"""The benchmark: every method, every measure, one classifier, the same photos, one call."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ttame.benchmarking import collecting
+from ttame.benchmarking.benchmark_result import BenchmarkResult
+from ttame.benchmarking.choosing import boxes_set, choose_measures, choose_methods, photo_set
+from ttame.benchmarking.comparisons import compare
+from ttame.benchmarking.engine import FAILED, NOT_POSSIBLE, compute
+from ttame.benchmarking.parallel import compute_in_processes, logging_to, move
+from ttame.benchmarking.plan import OWN, Plan
+from ttame.benchmarking.records import RecordFile, read_records, record_path
+from ttame.benchmarking.settings import check_free, describe_settings, open_folder
+from ttame.errors import InputError
+
+if TYPE_CHECKING:
+    from ttame.backbone.contract import Backbone
+    from ttame.explainer import Explainer
+    from ttame.images.listing import Photo
+    from ttame.methods.registry import Method
+    from ttame.metrics.measure import Measure
+
+SLOW_IMAGES = 50
+
+Progress = Callable[[int, int], None]
+
+_CONVENTIONS = {
+    "class": "the classifier's own prediction on the unmasked image; on the photos with boxes the "
+    "marked class",
+    "normalisation": "min-max per map (of an explainer: after its mask form), then bilinear resize "
+    "to the input (align_corners=False)",
+    "nan_maps": "a map with NaN or infinity counts as all zeros",
+    "interval": "95 % percentile bootstrap over images, 2000 resamples",
+    "photos": "in seeded random order; slow methods and measures are given the first slow_images",
+    "boxes": "photos with boxes are squashed to the classifier's input, nothing is cropped",
+    "halves": "by the SHA-256 of the file name: even is choosing, odd is reporting",
+    "passes": "of the classifier for the maps of one image, counted by hooks",
+    "mask_space": "pixel: the mask multiplies the [0, 1] image, which is then normalised; measures "
+    "that do otherwise say so in their options",
+}
+
+
+def benchmark(
+    explainer: Explainer | None = None,
+    data: str | Path | Iterable[str | Path | Photo] = (),
+    backbone: Backbone | None = None,
+    methods: Sequence[str | Method] | str | None = None,
+    measures: Sequence[str | Measure] | str | None = None,
+    boxes: str | Path | None = None,
+    images: int | None = None,
+    slow_images: int | None = None,
+    half: str = "all",
+    judge: Backbone | str | None = None,
+    explainers: Mapping[str, Explainer] | None = None,
+    seed: int = 0,
+    batch_size: int = 16,
+    out: str | Path | None = None,
+    resume: bool = False,
+    workers: int = 0,
+    device: str | torch.device | None = None,
+    jobs: int = 1,
+    progress: Progress | None = None,
+    command: str = "",
+) -> BenchmarkResult:
+    """Score explanation methods on the same photos of one classifier, with honest statistics.
+
+    What is finished is on disk: a run that was killed goes on with ``resume=True`` and gives the
+    same results, bit for bit on the same machine with the same number of threads. Values do not
+    depend on the batch size beyond 1e-6. A method that this classifier cannot do, or that fails,
+    is told in the result and does not stop the others.
+
+    Args:
+        explainer: Named ``"ttame"`` in the results; None with a ``backbone`` compares other
+            methods only, None without one takes the explainer that ttame brings.
+        data: Photos as :func:`ttame.images.listing.list_photos` takes them; labels are not used.
+        backbone: The classifier, where there is no explainer.
+        methods: Names of methods to compare with, or :class:`Method` objects; None takes all.
+        measures: Names of measures or metrics, or :class:`Measure` objects; None takes all that
+            can be taken.
+        boxes: A CSV file of marked objects (:func:`ttame.images.boxes.read_boxes`) for the
+            measures of localisation, which are taken on its photos.
+        images: How many photos to draw at random, of the boxes' photos too; None takes all.
+        slow_images: On how many of them slow methods and measures are scored; None takes 50.
+        half: ``"all"``, or the photos of ``"choosing"`` or ``"reporting"`` only; see
+            :func:`ttame.benchmarking.halves.half_of`.
+        judge: Another classifier over the same classes, for the transfer score.
+        explainers: Further explainers of the same classifier, by the names they get.
+        seed: Of the order of photos, ties, bootstrap and permutations.
+        batch_size: Photos per batch and most images per forward pass.
+        out: Folder for the results; None writes nothing.
+        resume: Continue the run in ``out``, if there is one.
+        workers: Processes that read photos.
+        device: Where to compute; everything returns to its own device afterwards.
+        jobs: Processes that share the work, on several GPUs each on its own.
+        progress: Called with the numbers of explanations done and in total.
+        command: How the run was started, for the report.
+
+    Returns:
+        Every image's values, means, curves, comparisons and times.
+
+    Raises:
+        InputError: An argument is out of range, ``out`` is taken, or its run had other settings.
+        ImageError: No photo can be read.
+        StorageError: ``out`` cannot be written.
+        TtameError: A process died; what was finished is kept.
+    """
+    folder = None if out is None else Path(out)
+    if folder is not None:
+        check_free(folder, resume)
+    if jobs < 1 or batch_size < 1 or (slow_images is not None and slow_images < 1):
+        raise InputError(
+            "expected jobs, batch_size and slow_images of at least 1, got "
+            f"{jobs}, {batch_size} and {slow_images}"
+        )
+    own, classifier = _subject(explainer, backbone, explainers or {})
+    taken = choose_measures(measures, boxes is not None, judge is not None)
+    drawn = (classifier, taken, half, seed, images)
+    sets = [photo_set(data, *drawn), *([] if boxes is None else [boxes_set(boxes, *drawn)])]
+    if not sets[-1].measures:
+        raise InputError("boxes were given, but no measure needs them; add localisation")
+    plan = Plan(
+        backbone=classifier,
+        sets=tuple(item for item in sets if item.measures),
+        others=choose_methods(methods, own),
+        explainers=own,
+        batch_size=batch_size,
+        slow_images=SLOW_IMAGES if slow_images is None else slow_images,
+        seed=seed,
+        judge=_judge(judge, classifier),
+        half=half,
+    )
+    collecting.plan_metrics(plan)  # refuses metrics of the same name
+    place = str(device or next(classifier.parameters()).device)
+    start = time.perf_counter()
+    with _folder(folder) as work:
+        content = open_folder(work, describe_settings(plan), resume, command)
+        with logging_to(work):
+            _compute(plan, work, jobs, place, workers, progress)
+        result = _result(plan, content, read_records(work))
+        result.timings.update(
+            wall_seconds=time.perf_counter() - start,
+            device=place,
+            threads=torch.get_num_threads(),
+            jobs=jobs,
+        )
+        if folder is not None:
+            result.save(folder)
+    return result
+
+
+def _subject(
+    explainer: Explainer | None, backbone: Backbone | None, others: Mapping[str, Explainer]
+) -> tuple[dict[str, Explainer], Backbone]:
+    """Return the explainers by name and the classifier that all of them explain."""
+    if explainer is None and backbone is None and not others:
+        from ttame.storage import load
+
+        explainer = load()
+    if OWN in others:
+        raise InputError(f"the name {OWN!r} belongs to the explainer; name the other one otherwise")
+    explainers = {**({} if explainer is None else {OWN: explainer}), **others}
+    if backbone is None:
+        backbone = next(iter(explainers.values())).backbone
+    for name, item in explainers.items():
+        identity = item.backbone.identity
+        if identity.fingerprint != backbone.identity.fingerprint:
+            raise InputError(
+                f"the explainer {name!r} explains {identity.name} with fingerprint "
+                f"{identity.fingerprint[:12]}, the classifier here is {backbone.identity.name} "
+                f"with {backbone.identity.fingerprint[:12]}; compare explainers of one classifier"
+            )
+    return explainers, backbone
+
+
+def _judge(judge: Backbone | str | None, backbone: Backbone) -> Backbone | None:
+    if isinstance(judge, str):
+        from ttame.backbone.registry import load_backbone
+
+        judge = load_backbone(judge)
+    if judge is not None and judge.num_classes != backbone.num_classes:
+        raise InputError(
+            f"expected a judge over the same {backbone.num_classes} classes, got "
+            f"{judge.identity.name} with {judge.num_classes}"
+        )
+    return judge
+
+
+def _compute(
+    plan: Plan, folder: Path, jobs: int, device: str, workers: int, progress: Progress | None
+) -> None:
+    """Compute what no record tells of; what failed before is tried again."""
+    records = read_records(folder)
+    kept = {u: r for u, r in records.items() if r.get("error", [""])[0] != FAILED}
+    impossible = [u.method for u, r in kept.items() if r.get("error", [""])[0] == NOT_POSSIBLE]
+    pending = collecting.unfinished(plan, kept)
+    total = sum(map(plan.images, plan.units()))
+    before = total - sum(map(plan.images, pending))
+
+    def tell(done: int) -> None:
+        if progress is not None:
+            progress(before + done, total)
+
+    tell(0)
+    if jobs > 1 and len(pending) > 1:
+        compute_in_processes(plan, pending, folder, jobs, device, workers, impossible, tell)
+    elif pending:
+        file = RecordFile(record_path(folder))
+        done = 0
+        with _at(plan, torch.device(device)) as place:
+            for unit, record in compute(plan, pending, place, workers, impossible):
+                if record is not None:
+                    file.append(unit, record)
+                done += plan.images(unit)
+                tell(done)
+        file.close()
+
+
+def _result(plan: Plan, content: Mapping[str, Any], records: Mapping[Any, Any]) -> BenchmarkResult:
+    collecting.check_finished(plan, records)
+    settings = content["settings"]
+    table = collecting.per_image_table(plan, records)
+    metrics = collecting.plan_metrics(plan)
+    broken = collecting.broken_photos(plan, records)
+    rivals = [method.name for method in plan.methods if not method.control]
+    judged = {} if plan.judge is None else {"judge": settings["judge"]}
+    return BenchmarkResult(
+        per_image=table,
+        methods=collecting.describe_methods(plan, records),
+        metrics=metrics,
+        measures=collecting.describe_measures(plan),
+        curves=collecting.mean_curves(plan, records),
+        timings=collecting.collect_times(plan, records),
+        comparisons=compare(table, rivals, metrics, plan.seed),
+        conventions=_CONVENTIONS,
+        provenance={
+            "classifier": settings["classifier"],
+            **judged,
+            "data": settings["data"],
+            "versions": settings["versions"],
+            "command": content.get("command", ""),
+            "settings": {
+                name: settings[name]
+                for name in ("half", "batch_size", "slow_images", "explainers", "methods")
+            },
+        },
+        broken=broken,
+        seed=plan.seed,
+    )
+
+
+@contextmanager
+def _folder(out: Path | None) -> Iterator[Path]:
+    if out is not None:
+        yield out
+        return
+    with TemporaryDirectory(prefix="ttame-") as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def _at(plan: Plan, device: torch.device) -> Iterator[torch.device]:
+    """Move everything that computes to a device, and back afterwards."""
+    modules = [plan.backbone, *plan.explainers.values()]
+    modules += [] if plan.judge is None else [plan.judge]
+    homes = [next(module.parameters(), torch.zeros(0)).device for module in modules]
+    try:
+        move(plan, device)
+        yield device
+    finally:
+        for module, home in zip(modules, homes, strict=True):
+            module.to(home)

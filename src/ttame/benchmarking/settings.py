@@ -1,0 +1,169 @@
+"""What decides about a run's values: written before the first photo, compared on resumption."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ttame
+from ttame.backbone.fingerprint import fingerprint
+from ttame.benchmarking.benchmark_result import write_json
+from ttame.errors import InputError, StorageError
+from ttame.files import check_writable
+from ttame.images.listing import data_digest
+
+if TYPE_CHECKING:
+    from ttame.backbone.contract import Backbone
+    from ttame.benchmarking.plan import PhotoSet, Plan
+
+SETTINGS = "settings.json"
+_PACKAGES = ("torch", "torchvision", "timm", "numpy", "grad-cam", "captum")
+
+
+def describe_settings(plan: Plan) -> dict[str, Any]:
+    """Return everything that a run's values depend on, as plain values for JSON."""
+    settings = {
+        "classifier": describe_classifier(plan.backbone),
+        "judge": None if plan.judge is None else describe_classifier(plan.judge),
+        "explainers": {
+            name: {"attention": fingerprint(item.attention), "mask_form": item.mask_form}
+            for name, item in plan.explainers.items()
+        },
+        "methods": {method.name: dict(method.options) for method in plan.methods},
+        "data": {
+            item.name: {
+                "photos": len(item.photos),
+                "digest": data_digest(item.photos),
+                "truth": _truth_digest(item),
+            }
+            for item in plan.sets
+        },
+        "measures": {
+            item.name: {measure.name: dict(measure.options) for measure in item.measures}
+            for item in plan.sets
+        },
+        "half": plan.half,
+        "batch_size": plan.batch_size,
+        "slow_images": plan.slow_images,
+        "seed": plan.seed,
+        "versions": versions(),
+    }
+    # As they will be read back: tuples are lists there.
+    plain: dict[str, Any] = json.loads(json.dumps(settings, default=str))
+    return plain
+
+
+def describe_classifier(backbone: Backbone) -> dict[str, Any]:
+    """Return a classifier's name, source and fingerprint."""
+    identity = backbone.identity
+    return {
+        "name": identity.name,
+        "source": identity.source,
+        "fingerprint": identity.fingerprint,
+    }
+
+
+def versions() -> dict[str, str | None]:
+    """Return the versions of ttame and of what it computes with; None for what is not there."""
+    return {"ttame": ttame.__version__, **{package: _version(package) for package in _PACKAGES}}
+
+
+def open_folder(
+    folder: Path, settings: Mapping[str, Any], resume: bool, command: str
+) -> dict[str, Any]:
+    """Prepare a run's folder and write its settings, or check those of the run to continue.
+
+    Args:
+        folder: Made where it is missing.
+        settings: From :func:`describe_settings`.
+        resume: Continue what is in the folder, if anything is.
+        command: How the run was started; that of the first start is kept.
+
+    Returns:
+        The content of ``settings.json``.
+
+    Raises:
+        InputError: The folder holds something and ``resume`` is off, or holds another run.
+        StorageError: The folder cannot be written, or its settings are damaged.
+    """
+    check_free(folder, resume)
+    check_writable(folder)
+    path = folder / SETTINGS
+    if path.exists():
+        before = _read(path)
+        differing = [
+            name for name in settings if before.get("settings", {}).get(name) != settings[name]
+        ]
+        if differing:
+            name = differing[0]
+            raise InputError(
+                f"{folder} holds a run with other settings ({', '.join(differing)}), for example "
+                f"{name} {_change(before.get('settings', {}).get(name), settings[name])}; repeat "
+                "the command as it was, or choose another folder"
+            )
+        return before
+    content = {"command": command, "settings": dict(settings)}
+    write_json(path, content)
+    return content
+
+
+def check_free(folder: Path, resume: bool) -> None:
+    """Refuse a folder that holds something, unless it is a run that shall be continued.
+
+    Raises:
+        InputError: It does.
+    """
+    if not folder.is_dir():
+        return
+    # Hidden files may be the rest of a write that was cut off.
+    found = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    if not found:
+        return
+    if SETTINGS not in found:
+        raise InputError(
+            f"{folder} is not empty and holds no benchmark ({found[0]}); choose another folder"
+        )
+    if not resume:
+        raise InputError(
+            f"{folder} holds a benchmark already; continue it with resume=True (--resume), or "
+            "choose another folder"
+        )
+
+
+def _truth_digest(photos: PhotoSet) -> str | None:
+    """Fingerprint what is marked on the photos; None where nothing is."""
+    if not photos.truth:
+        return None
+    marked = [
+        [photo.path.name, label, truth and truth.boxes.tolist()]
+        for photo, label, truth in zip(photos.photos, photos.classes, photos.truth, strict=True)
+    ]
+    return hashlib.sha256(json.dumps(marked).encode()).hexdigest()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StorageError(f"cannot read {path}: {error}; choose another folder") from error
+    return content
+
+
+def _change(before: Any, now: Any) -> str:
+    """Show what differs, of mappings only the first entry that does."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in dict.fromkeys([*before, *now]):
+            if before.get(key) != now.get(key):
+                return f"{key} {_change(before.get(key), now.get(key))}"
+    return f"{before!r} then, {now!r} now"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
