@@ -9,7 +9,7 @@ from tiny_backbone import tiny_backbone
 from tiny_transformers import KINDS, as_backbone, timm_transformer, transformer
 from ttame.backbone.fingerprint import fingerprint
 from ttame.backbone.registry import load_backbone
-from ttame.errors import BackboneError
+from ttame.errors import BackboneError, InputError
 from ttame.methods.attention_blocks import attention_pass
 from ttame.methods.attnlrp import RelevanceRules, attnlrp, gamma_linear
 from ttame.methods.chefer import chefer
@@ -183,6 +183,11 @@ def test_legrad_scores_each_block_with_the_classifiers_own_head():
     expected = (own.clamp(min=0).mean(dim=(1, 2)) + last.clamp(min=0).mean(dim=(1, 2))) / 2
     maps = legrad(backbone, images, classes[:, None])
     torch.testing.assert_close(maps.flatten(1), expected[:, 1:], rtol=0, atol=1e-6)
+    maps = legrad(backbone, images, classes[:, None], last=1)
+    expected = last.clamp(min=0).mean(dim=(1, 2))
+    torch.testing.assert_close(maps.flatten(1), expected[:, 1:], rtol=0, atol=1e-6)
+    with pytest.raises(InputError, match="at least one block"):
+        legrad(backbone, images, classes[:, None], last=0)
 
 
 def test_one_block_is_enough():

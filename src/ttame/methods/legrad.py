@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ttame.backbone.tokens import token_blocks
+from ttame.errors import InputError
 from ttame.methods.attention_blocks import (
     AttentionPass,
     Recording,
@@ -31,8 +32,9 @@ if TYPE_CHECKING:
     paper="Bousselham et al., ICCV 2025, arXiv 2404.03214",
     needs=("gradients", "attention"),
     cost="1 backward pass",
+    options={"last": None},
 )
-def legrad(backbone: Backbone, images: Tensor, classes: Tensor) -> Tensor:
+def legrad(backbone: Backbone, images: Tensor, classes: Tensor, last: int | None = None) -> Tensor:
     """Average over blocks the positive gradients of each block's class score to its attention.
 
     The score s_l of block l is what the classifier says when it reads the tokens of block l in the
@@ -45,20 +47,23 @@ def legrad(backbone: Backbone, images: Tensor, classes: Tensor) -> Tensor:
         backbone: A vision transformer.
         images: Its normalised input, (B, C, H, W).
         classes: (B, n) class indices.
+        last: How many of the last blocks are averaged; None for all.
 
     Returns:
         (B, n, h, w), at least 0, one value per patch.
 
     Raises:
-        InputError: The backbone does not name its layers.
+        InputError: The backbone does not name its layers, or ``last`` is not positive.
         BackboneError: It has no self-attention between all its patches, or no blocks side by side.
     """
+    if last is not None and last < 1:
+        raise InputError(f"expected at least one block for LeGrad, got last={last}")
     passed = layerwise_pass(backbone, images)
     rows = []
     for column in classes.T:
         gradients = passed.gradients(column.repeat(len(passed.logits) // len(images)))
         per_block = [gradient.clamp(min=0).mean(dim=(1, 2)) for gradient in gradients]
-        rows.append(torch.stack(per_block).mean(dim=0))
+        rows.append(torch.stack(per_block[-last if last else 0 :]).mean(dim=0))
     return passed.to_map(torch.stack(rows, dim=1))
 
 
