@@ -1,0 +1,110 @@
+"""Noisy linear imputation: removed pixels become what their neighbours suggest, without a trace."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from ttame.errors import InputError
+from ttame.metrics.multigrid import Holes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+NOISE = 0.01
+
+# On a CPU the solver always gets this many images at once, the rest filled up with empty ones: its
+# arrays stay in the cache, its vectors full, and no result depends on the size of the batch.
+_TOGETHER = 16
+
+
+def impute(
+    images: Tensor,
+    removed: Tensor,
+    seeds: Sequence[int],
+    noise: float = NOISE,
+    tolerance: float = 1e-4,
+) -> Tensor:
+    """Replace removed pixels by the weighted means of their neighbours, plus noise.
+
+    Every removed pixel is the weighted mean of its eight neighbours, 1/6 direct and 1/12 diagonal,
+    renormalised at the border; the removed pixels among them are solved for together. Without
+    noise, the linear fill would tell a classifier the shape of what was removed. Rong et al., "A
+    Consistent and Efficient Evaluation Strategy for Attribution Methods", ICML 2022
+    (arXiv 2202.00449).
+
+    Args:
+        images: (B, C, H, W) in [0, 1].
+        removed: (B, H, W) boolean. An image that is removed as a whole has no neighbours to start
+            from and gets its own mean colour.
+        seeds: One seed per image, for the noise. The noise is drawn on the device of the images.
+        noise: Standard deviation of the normal noise on the removed pixels, on the scale of the
+            images; what leaves [0, 1] is not clipped.
+        tolerance: The solver stops for an image when it would correct no pixel by more; the
+            distance from the exact solution is of the same size.
+
+    Returns:
+        (B, C, H, W) float32 on the same device; pixels that were not removed are unchanged.
+
+    Raises:
+        InputError: Shapes do not fit, or ``removed`` is not boolean.
+
+    Example:
+        >>> image = torch.tensor([[[[0.0, 0.9, 0.2]]]])
+        >>> impute(image, image[:, 0] == 0.9, [0], noise=0)
+        tensor([[[[0.0000, 0.1000, 0.2000]]]])
+    """
+    _check(images, removed, seeds)
+    images = images.float()
+    everything = removed.flatten(1).all(dim=1)[:, None, None]
+    holes = removed & ~everything
+    filled = _solve(images, holes, tolerance)
+    means = images.mean(dim=(2, 3), keepdim=True)
+    filled = torch.where(everything[:, None], means, filled)
+    if noise:
+        for image, gone, seed in zip(filled, removed, seeds, strict=True):
+            generator = torch.Generator(image.device).manual_seed(seed)
+            values = image[:, gone]
+            drawn = torch.randn(values.shape, generator=generator, device=image.device)
+            image[:, gone] = values.add_(drawn, alpha=noise)
+    return filled
+
+
+def _solve(images: Tensor, holes: Tensor, tolerance: float) -> Tensor:
+    count, colours = images.shape[:2]
+    if images.is_cuda:
+        flat = Holes(holes.repeat_interleave(colours, dim=0))
+        return flat.fill(images.flatten(0, 1), tolerance).view(images.shape)
+    if 1 < colours and count * colours <= _TOGETHER:
+        apart = images.flatten(0, 1)[:, None]
+        filled = _solve(apart, holes.repeat_interleave(colours, dim=0), tolerance)
+        return filled.view(images.shape)
+    filled = torch.empty_like(images)
+    for start in range(0, count, _TOGETHER):
+        part = slice(start, start + _TOGETHER)
+        missing = _TOGETHER - len(images[part])
+        solver = Holes(_with_empty(holes[part], missing))
+        for colour in range(colours):
+            solved = solver.fill(_with_empty(images[part, colour], missing), tolerance)
+            filled[part, colour] = solved[: _TOGETHER - missing]
+    return filled
+
+
+def _with_empty(values: Tensor, missing: int) -> Tensor:
+    if not missing:
+        return values
+    return torch.cat([values, values.new_zeros(missing, *values.shape[1:])])
+
+
+def _check(images: Tensor, removed: Tensor, seeds: Sequence[int]) -> None:
+    expected = (len(images), *images.shape[2:])
+    if images.ndim != 4 or tuple(removed.shape) != expected or removed.dtype != torch.bool:
+        raise InputError(
+            "expected images (B, C, H, W) and a boolean mask (B, H, W) of their removed pixels, "
+            f"got {tuple(images.shape)} and {removed.dtype} {tuple(removed.shape)}"
+        )
+    if len(seeds) != len(images):
+        raise InputError(f"expected one seed per image, got {len(seeds)} for {len(images)} images")

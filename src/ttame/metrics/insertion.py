@@ -1,0 +1,127 @@
+"""Insertion and deletion: how soon the class comes and goes with the most important pixels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+
+from ttame.errors import unknown_name
+from ttame.metrics.measure import Metric, Scores, register
+from ttame.metrics.perturbation import (
+    counts,
+    logits_along,
+    mean_height,
+    of_classes,
+    removal_ranks,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from ttame.metrics.case import Case
+
+DEFAULT_STEPS = 28
+_KERNEL = 11
+_SIGMA = 5.0
+
+
+def blurred(pixels: Tensor) -> Tensor:
+    """Blur photos (B, C, H, W) with a Gaussian of 11 x 11 pixels and sigma 5, edges repeated."""
+    places = torch.arange(_KERNEL, device=pixels.device, dtype=pixels.dtype) - _KERNEL // 2
+    bell = torch.softmax(-(places**2) / (2 * _SIGMA**2), dim=0)
+    channels, radius = pixels.shape[1], _KERNEL // 2
+    padded = F.pad(pixels, (radius, radius, radius, radius), mode="replicate")
+    rows = F.conv2d(padded, bell.view(1, 1, -1, 1).repeat(channels, 1, 1, 1), groups=channels)
+    return F.conv2d(rows, bell.view(1, 1, 1, -1).repeat(channels, 1, 1, 1), groups=channels)
+
+
+def _mean_colour(case: Case) -> Tensor:
+    mean = torch.tensor(case.backbone.preprocessing.mean).to(case.pixels)
+    return mean.view(1, -1, 1, 1).expand_as(case.pixels)
+
+
+FILLS: dict[str, Callable[[Case], Tensor]] = {
+    "blur": lambda case: blurred(case.pixels),
+    "mean": _mean_colour,
+    "black": lambda case: torch.zeros_like(case.pixels),
+}
+"""What stands where pixels are missing: the blurred photo, the classifier's mean colour, black."""
+
+
+def fill_photos(case: Case, fill: str) -> Tensor:
+    """Return the photos with every pixel missing, (B, C, H, W) in [0, 1].
+
+    Raises:
+        UnknownNameError: ``fill`` is not one of ``FILLS``.
+    """
+    if fill not in FILLS:
+        raise unknown_name("fill", fill, FILLS)
+    return FILLS[fill](case)
+
+
+def probability_curve(case: Case, start: Tensor, end: Tensor, steps: int) -> Tensor:
+    """Turn one series of photos into another, the most important pixels first.
+
+    Args:
+        case: Masks and classes.
+        start: (B, C, H, W) photos at the beginning.
+        end: (B, C, H, W) photos at the end.
+        steps: Number of equal steps.
+
+    Returns:
+        (B, steps + 1) probabilities of the classes.
+
+    Raises:
+        InputError: There are fewer than 1 steps.
+    """
+    ranks = removal_ranks(case.masks, case.seeds, most_first=True)[:, None]
+    numbers = counts(ranks[0].numel(), steps)
+    logits = logits_along(case, numbers, lambda count: torch.where(ranks < count, end, start))
+    return of_classes(logits.softmax(dim=2), case.classes)
+
+
+@register(
+    name="insertion_deletion",
+    title="Insertion and deletion",
+    paper="Petsiuk et al., BMVC 2018 (arXiv 1806.07421)",
+    metrics={
+        "insertion": Metric("insertion", True, "%"),
+        "deletion": Metric("deletion", False, "%"),
+    },
+    options={"steps": DEFAULT_STEPS, "insertion_fill": "blur", "deletion_fill": "mean"},
+    passes=lambda options: 2 * (options["steps"] + 1),
+    slow=True,
+)
+def insertion_deletion(
+    case: Case,
+    steps: int = DEFAULT_STEPS,
+    insertion_fill: str = "blur",
+    deletion_fill: str = "mean",
+) -> Scores:
+    """Insert pixels into the blurred photo and set them to the mean colour, most important first.
+
+    Args:
+        case: Photos and masks.
+        steps: Equal steps from no pixel to all pixels.
+        insertion_fill: One of ``FILLS``: where insertion starts.
+        deletion_fill: One of ``FILLS``: where deletion ends.
+
+    Returns:
+        ``insertion`` and ``deletion``, the areas under the class' probability over the share of
+        changed pixels in [0, 1] by the trapezoid rule, in percent; the curves of the same names
+        (B, steps + 1), in percent.
+
+    Raises:
+        InputError: There are fewer than 1 steps.
+        UnknownNameError: A fill is unknown.
+    """
+    empty = fill_photos(case, insertion_fill), fill_photos(case, deletion_fill)
+    curves = {
+        "insertion": 100 * probability_curve(case, empty[0], case.pixels, steps),
+        "deletion": 100 * probability_curve(case, case.pixels, empty[1], steps),
+    }
+    return Scores({name: mean_height(curve) for name, curve in curves.items()}, curves)

@@ -1,0 +1,89 @@
+"""ROAD: does the predicted class stay when pixels are removed without a trace?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from ttame.metrics.imputation import NOISE, impute
+from ttame.metrics.measure import Metric, Scores, register
+from ttame.metrics.perturbation import logits_along, removal_ranks
+from ttame.metrics.shares import check_shares, image_seeds
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from ttame.metrics.case import Case
+
+DEFAULT_SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9)
+
+
+def first_to_go(ranks: Tensor, share: float) -> Tensor:
+    """Mark exactly ``round(share * H * W)`` pixels: those that go first.
+
+    Args:
+        ranks: (B, H, W), see :func:`ttame.metrics.perturbation.removal_ranks`.
+        share: In (0, 1].
+
+    Returns:
+        (B, H, W) boolean.
+
+    Example:
+        >>> first_to_go(torch.tensor([[[3, 0], [1, 2]]]), 0.5)
+        tensor([[[False,  True],
+                 [ True, False]]])
+    """
+    return ranks < round(share * ranks[0].numel())
+
+
+@register(
+    name="road",
+    title="ROAD",
+    paper="Rong et al., ICML 2022 (arXiv 2202.00449)",
+    metrics={
+        "road_morf": Metric("ROAD, most relevant first", False, "%"),
+        "road_lerf": Metric("ROAD, least relevant first", True, "%"),
+        "road_combined": Metric("ROAD, combined", True, "%"),
+    },
+    options={"shares": DEFAULT_SHARES, "noise": NOISE},
+    passes=lambda options: 2 * len(options["shares"]),
+)
+def road(case: Case, shares: Sequence[float] = DEFAULT_SHARES, noise: float = NOISE) -> Scores:
+    """Remove and impute shares of the pixels and see whether the class stays the first.
+
+    An image's value is 100 times the mean over the shares of 1 where the explained class (by
+    default the predicted one) is still the classifier's first choice, and 0 where it is not. The
+    unchanged image is not among the shares: it would only add the same constant to every method.
+
+    Args:
+        case: Photos and masks.
+        shares: Shares of the pixels that are removed, in (0, 1].
+        noise: Standard deviation of the noise on imputed pixels.
+
+    Returns:
+        ``road_morf`` and ``road_lerf`` in percent of the shares, ``road_combined`` as half their
+        difference, ``(lerf - morf) / 2``, as in ``grad-cam`` (there of confidences), in [-50, 50];
+        curves ``road_morf`` and ``road_lerf``, 0 or 100 at each share.
+
+    Raises:
+        InputError: The shares are wrong.
+    """
+    check_shares(shares)
+    # Every removal has noise of its own.
+    seeds = [image_seeds(seed, range(2 * len(shares))) for seed in case.seeds]
+    curves = {}
+    for place, name in enumerate(("road_morf", "road_lerf")):
+        ranks = removal_ranks(case.masks, case.seeds, most_first=name == "road_morf")
+
+        def removed(step: int, ranks: Tensor = ranks, place: int = place) -> Tensor:
+            drawn = [own[place * len(shares) + step] for own in seeds]
+            return impute(case.pixels, first_to_go(ranks, shares[step]), drawn, noise)
+
+        logits = logits_along(case, range(len(shares)), removed)
+        curves[name] = 100 * (logits.argmax(dim=2) == case.classes[:, None]).double()
+    values = {name: curve.mean(dim=1) for name, curve in curves.items()}
+    combined = (values["road_lerf"] - values["road_morf"]) / 2
+    return Scores({**values, "road_combined": combined}, curves)
