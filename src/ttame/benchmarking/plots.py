@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from ttame.benchmarking.markup import printable
 from ttame.benchmarking.svg import FAINT, INK, LINE, theme
 
 if TYPE_CHECKING:
@@ -120,7 +121,11 @@ def rank_figure(
                 clip_on=False,
             )
             rank = f"{ranks[name]:.2f}"
-            text = f"{titles[name]}  {rank} " if left else f" {rank}  {titles[name]}"
+            text = (
+                f"{printable(titles[name])}  {rank} "
+                if left
+                else f" {rank}  {printable(titles[name])}"
+            )
             axes.text(
                 end,
                 row,
@@ -142,8 +147,8 @@ def rank_figure(
                 gid=f"group-{number}",
             )
         known = "" if math.isnan(difference) else f"critical difference {difference:.2g}"
-        figure.text(0, 1, title, ha="left", va="top", fontsize=10)
-        figure.text(1, 1, known, ha="right", va="top", fontsize=8, color=FAINT)
+        figure.text(0, 0.995, printable(title), ha="left", va="top", fontsize=10)
+        figure.text(1, 0.985, known, ha="right", va="top", fontsize=8, color=FAINT)
     return figure
 
 
@@ -214,11 +219,11 @@ def _draw(axes: Axes, panel: Panel, styles: Mapping[str, Style], log_x: bool) ->
             marker=style.marker if point else "",
             markersize=5 + style.width,
             zorder=style.order,
-            gid=f"method-{name}",
+            label=name,
         )
-    axes.set_title(panel.title)
-    axes.set_xlabel(panel.x_label)
-    axes.set_ylabel(panel.y_label)
+    axes.set_title(printable(panel.title))
+    axes.set_xlabel(printable(panel.x_label))
+    axes.set_ylabel(printable(panel.y_label))
     axes.grid(color=LINE, which="major")
     if panel.higher_is_better is False:
         axes.invert_yaxis()
@@ -235,5 +240,5 @@ def _handle(style: Style, title: str, panels: Sequence[Panel], name: str) -> obj
         linestyle="none" if points else style.dash,
         linewidth=style.width,
         marker=style.marker if points else "",
-        label=title,
+        label=printable(title),
     )

@@ -112,6 +112,7 @@ def make_page(
             aria_label="Sections",
         ),
         element("main", *(_section(name, *parts) for name, parts in shown.items())),
+        _footer(result),
     )
     template = importlib.resources.files("ttame.benchmarking").joinpath("report.html")
     page = Template(template.read_text(encoding="utf-8"))
@@ -186,7 +187,7 @@ def _methods(result: BenchmarkResult) -> Html:
         }
         told["name"] = name
         if details["reason"]:
-            told["not possible"] = details["reason"]
+            told["status"] = details["reason"]
         kind = " (control)" if details.get("control") else ""
         few = ", on fewer photos because it is slow" if details.get("slow") else ""
         heading = f"{details.get('title') or name}{kind}{few}"
@@ -209,6 +210,16 @@ def _conventions(result: BenchmarkResult) -> Html:
         for key, value in told.items()
     ]
     return element("dl", *entries, class_="plain") if entries else Html()
+
+
+def _footer(result: BenchmarkResult) -> Html:
+    """Return what the clock said: the only part that differs between equal runs, with the cost."""
+    told = [
+        f"{key.replace('_', ' ')} {value:.0f}" if isinstance(value, float) else f"{key} {value}"
+        for key, value in result.timings.items()
+        if isinstance(value, str | int | float)
+    ]
+    return element("footer", element("p", "This run: ", ", ".join(told))) if told else Html()
 
 
 def _repeat(result: BenchmarkResult) -> Html:

@@ -180,7 +180,7 @@ def _by_family(found: Mapping[str, Column]) -> dict[str, list[Column]]:
 
 
 def _reason(status: str) -> str:
-    return "" if status == "ok" else status.removeprefix("not possible: ")
+    return "" if status == "ok" else status
 
 
 def _rival(methods: Mapping[str, Mapping[str, Any]], name: str) -> bool:

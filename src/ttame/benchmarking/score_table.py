@@ -82,7 +82,7 @@ def score_table(
         kind = "subject" if details.get("subject") else kind
         title = element("th", details.get("title") or name, scope="row")
         if details.get("reason"):
-            told = element("td", f"not possible: {details['reason']}", colspan=len(columns))
+            told = element("td", details["reason"], colspan=len(columns))
             impossible.append(element("tr", title, told, class_="impossible"))
         else:
             cells = [_cell(column, name) for column in columns]

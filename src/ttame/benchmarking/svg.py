@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from ttame.benchmarking.markup import printable
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -83,7 +85,7 @@ def to_svg(figure: Figure, name: str, alt: str) -> str:
     body = re.sub(r"url\(#", f"url(#{name}-", body)
     for drawn, themed in _THEME.items():
         body = body.replace(drawn, themed)
-    label = html.escape(alt, quote=True)
+    label = html.escape(printable(alt), quote=True)
     # A little larger than on paper, and never blown up: text has one size in all figures.
     width = round(figure.get_size_inches()[0] * 110)
     return (

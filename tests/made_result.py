@@ -22,7 +22,7 @@ METRICS = {
     "road_morf": Metric("ROAD MoRF", False, "%"),
     "srg": Metric("SRG", True),
 }
-LEVELS = {"ttame": 0.0, "gradcam": 10.0, "rise": 0.5, "random": 30.0}
+LEVELS = {"ttame": 0.0, "gradcam": 10.0, "rise": 1.2, "random": 30.0}
 
 
 def made_result(
