@@ -13,6 +13,9 @@ from ttame.metrics.case import Truth
 from ttame.metrics.measure import get_measure, measures
 
 IMAGES = 5
+# In percent. Measures that rank pixels may swap two of nearly equal value, which the rounding noise
+# of another batch size orders otherwise: one of 1024 pixels here, fifty times as many in real use.
+TOLERANCE = 1e-3
 
 
 def truth():
@@ -23,6 +26,7 @@ def truth():
 
 @pytest.fixture(scope="module")
 def explained():
+    torch.manual_seed(0)
     backbone = tiny_backbone()
     return backbone, ttame_method(new_explainer(backbone)), tiny_backbone(seed=1)
 
@@ -53,10 +57,10 @@ def test_values_do_not_depend_on_the_batch(name, explained):
     for metric, values in whole.values.items():
         joined = torch.cat([part.values[metric] for part in parts])
         assert values.shape == (IMAGES,)
-        torch.testing.assert_close(joined, values, atol=1e-4, rtol=0, equal_nan=True)
+        torch.testing.assert_close(joined, values, atol=TOLERANCE, rtol=0, equal_nan=True)
     for curve, values in whole.curves.items():
         joined = torch.cat([part.curves[curve] for part in parts])
-        torch.testing.assert_close(joined, values, atol=1e-4, rtol=0, equal_nan=True)
+        torch.testing.assert_close(joined, values, atol=TOLERANCE, rtol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize("name", measures())
