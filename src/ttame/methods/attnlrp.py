@@ -28,9 +28,9 @@ _GATES = ("sigmoid", "rsqrt")
     paper="Achtibat et al., ICML 2024, arXiv 2402.05602",
     needs=("gradients", "attention"),
     cost="1 backward pass",
-    options={"gamma": 0.05},
+    options={"gamma": 0.0},
 )
-def attnlrp(backbone: Backbone, images: Tensor, classes: Tensor, gamma: float = 0.05) -> Tensor:
+def attnlrp(backbone: Backbone, images: Tensor, classes: Tensor, gamma: float = 0.0) -> Tensor:
     """Propagate the relevance of a class logit back to the patch embeddings.
 
     The rules of the paper, see :class:`RelevanceRules`, stated as gradients: the relevance of a
@@ -41,8 +41,9 @@ def attnlrp(backbone: Backbone, images: Tensor, classes: Tensor, gamma: float = 
         backbone: A vision transformer.
         images: Its normalised input, (B, C, H, W).
         classes: (B, n) class indices.
-        gamma: Weight of positive contributions in linear layers; the paper advises a small one for
-            vision transformers, whose relevance is noisy otherwise. 0 is the epsilon rule.
+        gamma: 0 is the epsilon rule in linear layers. The gamma rule (for example 0.05), at several
+            times the cost, damps noise; the paper uses it in vision transformers, with a weight
+            chosen for each.
 
     Returns:
         (B, n, h, w), any sign, one value per patch.
