@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from ttame.backbone.contract import Backbone, BackboneOutput
     from ttame.backbone.registry import load_backbone
     from ttame.benchmarking.evaluation import evaluate
+    from ttame.benchmarking.run import benchmark
     from ttame.data import sample_photos
     from ttame.errors import TtameError
     from ttame.explainer import Explainer, new_explainer
@@ -27,6 +28,7 @@ _HOMES = {
     "Explanation": "ttame.explanation",
     "Preprocessing": "ttame.images.preprocessing",
     "TtameError": "ttame.errors",
+    "benchmark": "ttame.benchmarking.run",
     "evaluate": "ttame.benchmarking.evaluation",
     "load": "ttame.storage",
     "load_backbone": "ttame.backbone.registry",
@@ -43,6 +45,7 @@ __all__ = [
     "Preprocessing",
     "TtameError",
     "__version__",
+    "benchmark",
     "evaluate",
     "load",
     "load_backbone",

@@ -25,7 +25,7 @@ from ttame.metrics.measure import Metric
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.table import Table
+    from rich.console import Group
 
 FORMAT = 1
 KEYS = (*("set", "file", "half", "class_index", "class_name", "probability", "method", "nan_map"),)
@@ -175,11 +175,11 @@ class BenchmarkResult:
         table = _read_table(folder / "per_image.csv", list(metrics))
         return cls(per_image=table, metrics=metrics, provenance=results, **parts, **others)
 
-    def table(self, metrics: Sequence[str] | None = None, width: int | None = None) -> Table:
-        """Return a table for the terminal; see :mod:`ttame.benchmarking.benchmark_table`."""
-        from ttame.benchmarking.benchmark_table import make_table
+    def table(self, metrics: Sequence[str] | None = None, width: int | None = None) -> Group:
+        """Return tables for the terminal; see :mod:`ttame.benchmarking.benchmark_table`."""
+        from ttame.benchmarking.benchmark_table import make_tables
 
-        return make_table(self, metrics, width)
+        return make_tables(self, metrics, width)
 
     @cached_property
     def _means(self) -> dict[str, dict[str, Mean]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,36 +18,35 @@ from ttame.metrics.measure import Measure, measures
 
 if TYPE_CHECKING:
     from ttame.backbone.contract import Backbone
-    from ttame.explainer import Explainer
 
 TRUTH = frozenset({"truth", "region"})
 """Needs that photos with marked objects serve."""
 
 
 def choose_methods(
-    wanted: Sequence[str | Method] | str | None, explainers: Mapping[str, Explainer]
+    wanted: Sequence[str | Method] | str | None, explainers: Collection[str]
 ) -> tuple[Method, ...]:
     """Return the methods to compare the explainers with.
 
     Args:
         wanted: Names or methods; None and ``"all"`` take every registered one, also those that
             lack a package, which the result then tells.
-        explainers: The explainers; their names may be among ``wanted``.
+        explainers: Names of the explainers; they may be among ``wanted``.
 
     Raises:
         UnknownNameError: There is no such method.
         InputError: A package is missing, a name comes twice, or ``"ttame"`` has no explainer.
     """
-    if wanted is None or wanted == "all" or list(wanted) == ["all"]:
+    if _all(wanted):
         chosen = [found for name, found in registered_methods().items() if name not in explainers]
     else:
-        names = [wanted] if isinstance(wanted, str) else wanted
+        names = [wanted] if isinstance(wanted, str) else list(wanted or ())
         if OWN in names and OWN not in explainers:
             raise InputError("the method 'ttame' needs an explainer; give one (--explainer)")
         chosen = [
             item if isinstance(item, Method) else get_method(item)
             for item in names
-            if item not in explainers
+            if isinstance(item, Method) or item not in explainers
         ]
     every = [*explainers, *(method.name for method in chosen)]
     if len(set(every)) != len(every) or not every:
@@ -70,11 +69,11 @@ def choose_measures(
         UnknownNameError: There is no such measure or metric.
         InputError: A measure needs boxes or a judge that are not given.
     """
-    if wanted is None or wanted == "all" or list(wanted) == ["all"]:
+    if _all(wanted):
         every = measures().values()
         return tuple(item for item in every if not _lacks(item, boxes, judge))
     chosen: dict[str, Measure] = {}
-    for item in [wanted] if isinstance(wanted, str) else wanted:
+    for item in [wanted] if isinstance(wanted, str) else wanted or ():
         measure = item if isinstance(item, Measure) else find_measure(item)
         lacks = _lacks(measure, boxes, judge)
         if lacks:
@@ -169,6 +168,10 @@ def boxes_set(
             for photo in photos
         ),
     )
+
+
+def _all(wanted: Sequence[object] | None) -> bool:
+    return wanted is None or wanted == "all" or (len(wanted) == 1 and wanted[0] == "all")
 
 
 def _lacks(measure: Measure, boxes: bool, judge: bool) -> str:

@@ -19,7 +19,9 @@ from ttame.benchmarking.engine import FAILED, NOT_POSSIBLE, compute
 from ttame.benchmarking.parallel import compute_in_processes, logging_to, move
 from ttame.benchmarking.plan import OWN, Plan
 from ttame.benchmarking.records import RecordFile, read_records, record_path
+from ttame.benchmarking.report import write_report
 from ttame.benchmarking.settings import check_free, describe_settings, open_folder
+from ttame.benchmarking.sheets import make_sheets
 from ttame.errors import InputError
 
 if TYPE_CHECKING:
@@ -70,6 +72,7 @@ def benchmark(
     jobs: int = 1,
     progress: Progress | None = None,
     command: str = "",
+    report: bool = True,
 ) -> BenchmarkResult:
     """Score explanation methods on the same photos of one classifier, with honest statistics.
 
@@ -103,6 +106,7 @@ def benchmark(
         jobs: Processes that share the work, on several GPUs each on its own.
         progress: Called with the numbers of explanations done and in total.
         command: How the run was started, for the report.
+        report: Write ``report.html`` into ``out`` too; a few photos are explained again for it.
 
     Returns:
         Every image's values, means, curves, comparisons and times.
@@ -154,6 +158,10 @@ def benchmark(
         )
         if folder is not None:
             result.save(folder)
+        if folder is not None and report:
+            with _at(plan, torch.device(place)):
+                sheets = make_sheets(result, classifier, plan.methods)
+            write_report(result, folder, *sheets)
     return result
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ttame.cli import evaluate, explain, info, layers, methods, train
+from ttame.cli import benchmark, evaluate, explain, info, layers, methods, train
 from ttame.cli.guard import GuardedGroup
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ for _command in (
     explain.explain,
     train.train,
     evaluate.evaluate,
+    benchmark.benchmark,
     layers.layers,
     methods.methods,
     info.info,

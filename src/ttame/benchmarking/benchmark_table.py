@@ -1,0 +1,142 @@
+"""A benchmark as tables for the terminal: methods x main metrics, in blocks that fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ttame.errors import unknown_name
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+
+    from ttame.benchmarking.benchmark_result import BenchmarkResult
+    from ttame.benchmarking.means import Mean
+    from ttame.metrics.measure import Metric
+
+MAIN = (
+    *("ad_100", "ic_100", "ad_50", "ic_50", "ad_15", "ic_15", "mask_area"),
+    *("ad_100_matched", "ic_100_matched", "ad_50_matched", "ic_50_matched"),
+    *("ad_15_matched", "ic_15_matched", "adcc"),
+    *("road_morf", "road_lerf", "road_combined", "insertion", "deletion", "srg"),
+    *("pointing", "energy_pointing", "mass_in_mask", "iou"),
+)
+"""Metrics that the terminal shows of the measures that give them; of others it shows the first."""
+
+_CELL, _TITLE, _WIDTH = 9, 22, 100
+
+
+def make_tables(
+    result: BenchmarkResult, metrics: Sequence[str] | None = None, width: int | None = None
+) -> Group:
+    """Lay out means, methods by metrics, in as many tables as the width asks for.
+
+    The best mean of a column is bold; controls, in italics, take no part. Where a slow method or
+    measure had fewer photos than the others, the cell's number of photos stands under it. A method
+    that was not possible or failed has dashes for numbers, and the reason under the tables.
+
+    Args:
+        result: What to show.
+        metrics: Names of metrics; None takes the main ones.
+        width: Characters a line; None takes 100.
+
+    Raises:
+        UnknownNameError: A metric is unknown.
+    """
+    from rich.console import Group
+
+    names = list(_main(result) if metrics is None else metrics)
+    for name in names:
+        if name not in result.metrics:
+            raise unknown_name("metric", name, result.metrics)
+    columns = max(1, ((width or _WIDTH) - _TITLE - 4) // (_CELL + 2))
+    blocks = [names[start : start + columns] for start in range(0, len(names), columns)] or [[]]
+    means = result.means()
+    return Group(*(_block(result, block, means) for block in blocks), *_notes(result))
+
+
+def best_methods(result: BenchmarkResult, metric: str) -> set[str]:
+    """Return who has the best mean, controls left out; nobody without a rival or a better end."""
+    better = result.metrics[metric].higher_is_better
+    means = result.means()
+    values = {
+        name: means[name][metric].mean
+        for name, details in result.methods.items()
+        if not details.get("control") and metric in means[name]
+    }
+    if better is None or len(values) < 2:
+        return set()
+    target = max(values.values()) if better else min(values.values())
+    return {name for name, value in values.items() if value == target}
+
+
+def _main(result: BenchmarkResult) -> list[str]:
+    main = [name for name in MAIN if name in result.metrics]
+    shown = set(main)
+    for details in result.measures.values():
+        given = [name for name in details.get("metrics", ()) if name in result.metrics]
+        if given and not shown & set(given):
+            main.append(given[0])
+    return main or list(result.metrics)
+
+
+def _block(
+    result: BenchmarkResult, names: Sequence[str], means: Mapping[str, Mapping[str, Mean]]
+) -> Table:
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("method", max_width=_TITLE, overflow="fold")
+    for name in names:
+        table.add_column(_heading(name, result.metrics[name]), justify="right")
+    best = {name: best_methods(result, name) for name in names}
+    most = {
+        name: max((columns[name].n for columns in means.values() if name in columns), default=0)
+        for name in names
+    }
+    for method, details in result.methods.items():
+        title = escape(str(details.get("title", method)))
+        title = f"[italic]{title}[/]" if details.get("control") else title
+        if details.get("status", "ok") != "ok":
+            table.add_row(title, *["-"] * len(names), style="dim")
+            continue
+        cells = [_cell(means[method].get(name), method in best[name], most[name]) for name in names]
+        table.add_row(title, *cells)
+    return table
+
+
+def _heading(name: str, metric: Metric) -> str:
+    words = name.replace("_", " ")
+    if metric.higher_is_better is None:
+        return words
+    return f"{words}\n[dim]{'higher' if metric.higher_is_better else 'lower'}[/]"
+
+
+def _cell(mean: Mean | None, best: bool, most: int) -> str:
+    if mean is None:
+        return "-"
+    text = f"{mean.mean:.1f}" if abs(mean.mean) >= 10 else f"{mean.mean:.3g}"
+    text = f"[bold]{text}[/]" if best else text
+    return text if mean.n == most else f"{text}\n[dim]n={mean.n}[/]"
+
+
+def _notes(result: BenchmarkResult) -> list[Any]:
+    """Return one line per method or measure that gave nothing, and one about the photos."""
+    from rich.text import Text
+
+    lines = []
+    for name, details in result.methods.items():
+        title = details.get("title", name)
+        if details.get("status", "ok") != "ok":
+            lines.append(Text(f"{title}: {details['status']}", style="yellow"))
+        for measure, reason in details.get("problems", {}).items():
+            lines.append(Text(f"{title}, {measure}: no values: {reason}", style="yellow"))
+    count = result.per_image.drop_duplicates(["set", "file"])["set"].value_counts()
+    photos = f"{count.get('photos', 0)} photos"
+    photos += f", {count['boxes']} with boxes" if "boxes" in count else ""
+    photos += f", {len(result.broken)} unreadable left out" if result.broken else ""
+    lines.append(Text(f"{photos}; means, the best of each column bold", style="dim"))
+    return lines

@@ -1,0 +1,253 @@
+"""``ttame benchmark``: every method, every measure, one classifier, one command."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ttame.cli.console import complain, progress_bar, say, stdout
+from ttame.cli.options import (
+    BatchSizeOption,
+    DataOption,
+    DeviceOption,
+    ExplainerOption,
+    ForceOption,
+    ModelOption,
+    WeightsOption,
+    WorkersOption,
+    load_explainer,
+    pick_device,
+    pick_workers,
+    split_list,
+)
+from ttame.errors import InputError, unknown_name
+
+if TYPE_CHECKING:
+    from ttame.backbone.contract import Backbone
+    from ttame.explainer import Explainer
+
+# Options that say where and how fast, not what: a repeated run may have others.
+_ELSEWHERE = {"--out": 1, "-o": 1, "--jobs": 1, "-j": 1, "--workers": 1, "--resume": 0}
+
+
+def benchmark(
+    data: DataOption,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for all results.")],
+    explainer: ExplainerOption = None,
+    model: ModelOption = None,
+    weights: WeightsOption = None,
+    method_names: Annotated[
+        str | None,
+        typer.Option("--methods", help="Names separated by commas (ttame methods), or all."),
+    ] = None,
+    metrics: Annotated[
+        str | None, typer.Option("--metrics", help="Measures or single metrics, or all.")
+    ] = None,
+    boxes: Annotated[
+        Path | None, typer.Option("--boxes", help="CSV of marked objects, for localisation.")
+    ] = None,
+    images: Annotated[
+        int | None, typer.Option("--images", "-n", min=1, help="Draw this many photos at random.")
+    ] = None,
+    slow_images: Annotated[
+        int | None,
+        typer.Option("--slow-images", min=1, help="Photos for slow methods and measures; 50."),
+    ] = None,
+    half: Annotated[
+        str, typer.Option("--half", help="all, choosing (to tune on) or reporting (to publish).")
+    ] = "all",
+    judge: Annotated[
+        str | None, typer.Option("--judge", help="Another classifier, for the transfer score.")
+    ] = None,
+    also: Annotated[
+        list[str] | None,
+        typer.Option("--also", metavar="NAME=FOLDER", help="Another explainer of the classifier."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="NAME.OPTION=VALUE", help="An option of a method or measure."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of everything drawn.")] = 0,
+    batch_size: BatchSizeOption = 16,
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", min=1, help="Processes that share the work.")
+    ] = 1,
+    workers: WorkersOption = None,
+    device: DeviceOption = "auto",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue a run that was cut off.")
+    ] = False,
+    force: ForceOption = False,
+) -> None:
+    """Score explanation methods on the same photos, with intervals, tests and a report.
+
+    With --model and without --explainer, the other methods are compared on that classifier.
+    """
+    from ttame.benchmarking.settings import check_free
+    from ttame.images.listing import list_photos
+
+    check_free(out, resume)
+    photos = list_photos(data)
+    folders = _pairs(also or [])
+    options = _options(settings or [])
+    if boxes is not None and not boxes.is_file():
+        raise InputError(f"the file of boxes {str(boxes)!r} does not exist; check the path")
+
+    from ttame.benchmarking.choosing import choose_measures, choose_methods
+    from ttame.benchmarking.run import benchmark as run_benchmark
+
+    own_names = [*([] if explainer is None and model else ["ttame"]), *folders]
+    methods = choose_methods(split_list(method_names), own_names)
+    measures = choose_measures(split_list(metrics), boxes is not None, judge is not None)
+    methods = tuple(_with(item, options) for item in methods)
+    measures = tuple(_with(item, options) for item in measures)
+    for name in options:
+        raise unknown_name(
+            "method or measure of this run", name, [i.name for i in (*methods, *measures)]
+        )
+    place = pick_device(device)
+    own, backbone = _load(explainer, model, weights, device, force)
+    others = {name: _also(folder, backbone, place, force) for name, folder in folders.items()}
+    with progress_bar() as bar:
+        task = bar.add_task("explanations", total=None)
+        try:
+            result = run_benchmark(
+                own,
+                photos,
+                backbone=backbone,
+                methods=methods,
+                measures=measures,
+                boxes=boxes,
+                images=images,
+                slow_images=slow_images,
+                half=half,
+                judge=judge,
+                explainers=others,
+                seed=seed,
+                batch_size=batch_size,
+                out=out,
+                resume=resume,
+                workers=pick_workers(workers, images or len(photos)) if jobs == 1 else workers or 0,
+                device=place,
+                jobs=jobs,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+                command=_command(sys.argv[1:]),
+            )
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"what was finished is in {out}; run the same command with --resume to continue"
+            ) from None
+    console = stdout()
+    console.print(result.table(width=console.width))
+    for file, reason in result.broken:
+        complain("left out", reason if file in reason else f"{file}: {reason}", "yellow")
+    say(f"results in {out}")
+
+
+def _load(
+    folder: Path | None, model: str | None, weights: Path | None, device: str, force: bool
+) -> tuple[Explainer | None, Backbone]:
+    """Load the explainer, or the classifier alone where a model but no explainer is given."""
+    if folder is None and model is not None:
+        from ttame.backbone.registry import load_backbone
+
+        return None, load_backbone(model, weights=weights)
+    loaded = load_explainer(folder, model, weights, device, force)
+    return loaded, loaded.backbone
+
+
+def _also(folder: Path, backbone: Backbone, device: str, force: bool) -> Explainer:
+    from ttame import storage
+
+    return storage.load(folder, backbone=backbone, device=device, force=force)
+
+
+def _pairs(texts: Sequence[str]) -> dict[str, Path]:
+    """Read ``NAME=FOLDER`` texts.
+
+    Raises:
+        InputError: One has no ``=``, or a name comes twice.
+    """
+    pairs: dict[str, Path] = {}
+    for text in texts:
+        name, equals, folder = text.partition("=")
+        if not (name and equals and folder) or name in pairs:
+            raise InputError(f"expected --also NAME=FOLDER with different names, got {text!r}")
+        pairs[name] = Path(folder)
+    return pairs
+
+
+def _options(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Read ``NAME.OPTION=VALUE`` texts; values are JSON, or else plain text.
+
+    Raises:
+        InputError: One is not of that form.
+
+    Example:
+        >>> _options(["road.noise=0", "rise.masks=200", "confidence.rule=exact"])
+        {'road': {'noise': 0}, 'rise': {'masks': 200}, 'confidence': {'rule': 'exact'}}
+    """
+    options: dict[str, dict[str, Any]] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        name, dot, option = key.strip().replace("-", "_").partition(".")
+        if not (name and dot and option and equals):
+            raise InputError(f"expected --set NAME.OPTION=VALUE, got {text!r}")
+        try:
+            parsed = json.loads(value)
+        except ValueError:
+            parsed = value.strip()
+        options.setdefault(name, {})[option] = parsed
+    return options
+
+
+def _with(found: Any, options: dict[str, dict[str, Any]]) -> Any:
+    """Set the options of one method or measure, and take them off the list."""
+    given = options.pop(found.name, {})
+    changed = found.with_options(**given)
+    return changed.with_options(**{name: _typed(found, name, given[name]) for name in given})
+
+
+def _typed(found: Any, option: str, value: Any) -> Any:
+    """Bring a value to the type of the option's own.
+
+    Raises:
+        InputError: It does not fit.
+    """
+    default = found.options[option]
+    kind = type(default)
+    if (kind is tuple and isinstance(value, list)) or (kind is float and type(value) is int):
+        return kind(value)
+    if default is not None and type(value) is not kind:
+        raise InputError(
+            f"expected {found.name}.{option} of type {kind.__name__} like {default!r}, got "
+            f"{value!r}"
+        )
+    return value
+
+
+def _command(arguments: Sequence[str]) -> str:
+    """Return the command for the report, without what does not change the results.
+
+    Example:
+        >>> _command(["benchmark", "--data", "my photos", "--out", "a", "--resume", "--seed", "1"])
+        "ttame benchmark --data 'my photos' --seed 1 --out DIR"
+    """
+    kept, skip = [], 0
+    for argument in arguments:
+        name, equals, _ = argument.partition("=")
+        if skip:
+            skip -= 1
+        elif name in _ELSEWHERE:
+            skip = 0 if equals else _ELSEWHERE[name]
+        else:
+            kept.append(argument)
+    return shlex.join(["ttame", *kept, "--out", "DIR"])
