@@ -12,7 +12,8 @@ from tiny_backbone import tiny_backbone
 from tiny_transformers import KINDS, as_backbone, lively, timm_transformer, transformer
 from ttame.backbone.fingerprint import fingerprint
 from ttame.errors import BackboneError, InputError
-from ttame.methods.attention_blocks import Recording, attention_pass, reading, readout
+from ttame.methods.attention_blocks import Recording, attention_pass
+from ttame.methods.attention_reading import reading, readout
 from ttame.methods.explicit_attention import ExplicitAttention
 
 ALL = [*KINDS, "torchvision"]

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ttame.backbone.module import ModuleBackbone
-from ttame.backbone.outputs import logits_of
-from ttame.backbone.probe import probe_images
 from ttame.backbone.tokens import TokenGrid, patch_tokens
 from ttame.errors import BackboneError, InputError
 from ttame.methods.explicit_attention import ExplicitAttention
@@ -77,24 +74,6 @@ class AttentionPass:
         return patches.reshape(*patches.shape[:-1], *grid)
 
 
-class Reading(NamedTuple):
-    """Which tokens of the last block a classifier reads.
-
-    Attributes:
-        prefix: Of each prefix token, whether it is read.
-        patches: Whether the patches are.
-        blocks: Number of attention matrices.
-    """
-
-    prefix: tuple[bool, ...]
-    patches: bool
-    blocks: int
-
-
-# A text where the classifier has no attention that could be read: why.
-_READINGS: WeakKeyDictionary[Backbone, Reading | str] = WeakKeyDictionary()
-
-
 def attention_pass(backbone: Backbone, images: Tensor, *, gradients: bool = False) -> AttentionPass:
     """Classify images and record the attention of every block.
 
@@ -149,88 +128,6 @@ def checked_tokens(
             f"({', '.join(map(str, counts))}); this method needs the same in every block"
         )
     return patch_tokens(backbone, counts[0], (images.shape[2], images.shape[3]))
-
-
-def reading(backbone: Backbone) -> Reading:
-    """Find out which tokens the classifier reads, once per backbone.
-
-    A row of the last block's attention has a gradient exactly where its token is read: one row
-    where the class token is, the patches' rows where they are pooled. It is looked at on noise, so
-    that it does not depend on any photo.
-
-    Raises:
-        InputError: The backbone does not name its layers.
-        BackboneError: As of :func:`attention_pass`, or the logits do not depend on the attention.
-    """
-    if backbone not in _READINGS:
-        try:
-            _READINGS[backbone] = _look(named(backbone))
-        except BackboneError as error:
-            _READINGS[backbone] = str(error)
-    known = _READINGS[backbone]
-    if isinstance(known, str):
-        raise BackboneError(known)
-    return known
-
-
-def _look(backbone: ModuleBackbone) -> Reading:
-    plan = backbone.preprocessing
-    with torch.inference_mode(False), torch.enable_grad():
-        noise = probe_images(plan.crop, plan.channels, backbone, 1)
-        passed = attention_pass(backbone, noise, gradients=True)
-        # Unlike weights, because the logits' plain sum may be constant.
-        ramp = torch.linspace(1, 2, passed.logits.shape[1]).to(passed.logits)
-        (gradient,) = torch.autograd.grad((passed.logits * ramp).sum(), passed.attention[-1:])
-    rows = gradient[0].abs().sum(dim=(0, 2)) > 0
-    if not rows.any():
-        raise BackboneError(
-            f"the logits of {backbone.identity.name} do not depend on its last attention block"
-        )
-    prefix = passed.tokens.prefix
-    return Reading(tuple(rows[:prefix].tolist()), bool(rows[prefix:].any()), len(passed.attention))
-
-
-def readout(backbone: Backbone, attention: Tensor, tokens: TokenGrid) -> Tensor:
-    """Return the weights with which the classifier reads tokens: the mean over those it reads.
-
-    Args:
-        backbone: The classifier.
-        attention: Its last matrix, (B, heads, T, T).
-        tokens: Which tokens are patches.
-
-    Returns:
-        (B, T), rows sum to 1: one 1 for the class token, or equal shares of the pooled tokens.
-    """
-    read = reading(backbone)
-    flags = attention.new_full((attention.shape[-1],), float(read.patches))
-    flags[: tokens.prefix] = flags.new_tensor(read.prefix)
-    return (flags / flags.sum()).expand(len(attention), -1)
-
-
-def stacked_logits(backbone: ModuleBackbone, images: Tensor, copies: int) -> Tensor:
-    """Classify where a layer's output is replaced by ``copies`` outputs, one below the other.
-
-    Args:
-        backbone: With that replacement in place.
-        images: (B, C, H, W).
-        copies: How many times B the tokens or maps behind the layer are.
-
-    Returns:
-        (copies * B, K).
-
-    Raises:
-        BackboneError: What comes behind the layer relies on the number of images.
-    """
-    model = backbone.module.eval()
-    try:
-        return logits_of(model(images), copies * len(images))
-    except torch.OutOfMemoryError:
-        raise
-    except (RuntimeError, BackboneError) as error:
-        raise BackboneError(
-            f"{backbone.identity.name} cannot classify {copies} outputs of a layer at once, which "
-            f"this method needs: {str(error).strip().splitlines()[0]}"
-        ) from error
 
 
 def roll(start: Tensor, matrices: Sequence[Tensor]) -> Tensor:

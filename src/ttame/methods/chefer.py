@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ttame.methods.attention_blocks import attention_pass, readout
+from ttame.methods.attention_blocks import attention_pass
+from ttame.methods.attention_reading import readout
 from ttame.methods.registry import register
 
 if TYPE_CHECKING:

@@ -8,18 +8,11 @@ import torch
 
 from ttame.backbone.tokens import patch_tokens, token_blocks
 from ttame.errors import BackboneError
-from ttame.methods.attention_blocks import (
-    AttentionPass,
-    Recording,
-    named,
-    reading,
-    readout,
-    roll,
-    stacked_logits,
-)
+from ttame.methods.attention_blocks import AttentionPass, Recording, named, roll
+from ttame.methods.attention_reading import reading, readout
 from ttame.methods.cam_layer import gradient_layer
 from ttame.methods.registry import register
-from ttame.methods.replacing import replacing
+from ttame.methods.replacing import replacing, stacked_logits
 from ttame.methods.rollout import gradient_matrix
 
 if TYPE_CHECKING:

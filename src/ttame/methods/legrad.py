@@ -9,16 +9,10 @@ import torch
 
 from ttame.backbone.tokens import token_blocks
 from ttame.errors import InputError
-from ttame.methods.attention_blocks import (
-    AttentionPass,
-    Recording,
-    checked_tokens,
-    named,
-    reading,
-    stacked_logits,
-)
+from ttame.methods.attention_blocks import AttentionPass, Recording, checked_tokens, named
+from ttame.methods.attention_reading import reading
 from ttame.methods.registry import register
-from ttame.methods.replacing import replacing
+from ttame.methods.replacing import replacing, stacked_logits
 
 if TYPE_CHECKING:
     from torch import Tensor

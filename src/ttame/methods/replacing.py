@@ -5,9 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
+
+from ttame.backbone.outputs import logits_of
+from ttame.errors import BackboneError
+
+if TYPE_CHECKING:
+    from ttame.backbone.module import ModuleBackbone
 
 _Change = Callable[[Tensor], Tensor]
 
@@ -58,3 +65,29 @@ def replacing(
     finally:
         for handle in handles:
             handle.remove()
+
+
+def stacked_logits(backbone: ModuleBackbone, images: Tensor, copies: int) -> Tensor:
+    """Classify where a layer's output is replaced by ``copies`` outputs, one below the other.
+
+    Args:
+        backbone: With that replacement in place.
+        images: (B, C, H, W).
+        copies: How many times B the tokens or maps behind the layer are.
+
+    Returns:
+        (copies * B, K).
+
+    Raises:
+        BackboneError: What comes behind the layer relies on the number of images.
+    """
+    model = backbone.module.eval()
+    try:
+        return logits_of(model(images), copies * len(images))
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, BackboneError) as error:
+        raise BackboneError(
+            f"{backbone.identity.name} cannot classify {copies} outputs of a layer at once, which "
+            f"this method needs: {str(error).strip().splitlines()[0]}"
+        ) from error
