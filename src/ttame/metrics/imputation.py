@@ -78,7 +78,7 @@ def _solve(images: Tensor, holes: Tensor, tolerance: float) -> Tensor:
     if images.is_cuda:
         flat = Holes(holes.repeat_interleave(colours, dim=0))
         return flat.fill(images.flatten(0, 1), tolerance).view(images.shape)
-    if 1 < colours and count * colours <= _TOGETHER:
+    if colours > 1 and count * colours <= _TOGETHER:
         apart = images.flatten(0, 1)[:, None]
         filled = _solve(apart, holes.repeat_interleave(colours, dim=0), tolerance)
         return filled.view(images.shape)

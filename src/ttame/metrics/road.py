@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-
 from ttame.metrics.imputation import NOISE, impute
 from ttame.metrics.measure import Metric, Scores, register
 from ttame.metrics.perturbation import logits_along, removal_ranks
