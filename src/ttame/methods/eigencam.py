@@ -48,7 +48,7 @@ def eigencam(backbone: Backbone, images: Tensor, classes: Tensor) -> Tensor:
         InputError: The package is missing, or the backbone does not name its layers.
         BackboneError: No layer has a gradient.
     """
-    base = package_class("EigenCAM")
+    base: Any = package_class("EigenCAM")
 
     class Signed(base):  # type: ignore[misc]
         def get_cam_image(self, *args: Any, **kwargs: Any) -> Projection:
