@@ -170,6 +170,7 @@ def panel_figure(
         The figure, up to three diagrams in a row.
     """
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     columns = min(len(panels), _COLUMNS)
     rows = math.ceil(len(panels) / columns)
@@ -177,9 +178,8 @@ def panel_figure(
     legend_columns = 2 * columns if columns > 1 else 2
     legend = 0.19 * math.ceil(len(shown) / legend_columns) + 0.15
     with theme():
-        # A row less wide than the page would be enlarged by it, so a lone diagram keeps its room.
-        figure = Figure(figsize=(max(2, columns) * 3.1, rows * 2.6 + legend), layout="constrained")
-        figure.get_layout_engine().set(hspace=0.06, wspace=0.04)
+        size = (max(2, columns) * 3.1, rows * 2.6 + legend)
+        figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(hspace=0.06, wspace=0.04))
         grid = figure.subplots(rows, columns, squeeze=False).ravel()
         for axes, panel in zip(grid, panels, strict=False):
             _draw(axes, panel, styles, log_x)

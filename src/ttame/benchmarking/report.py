@@ -135,11 +135,11 @@ def _classifier(result: BenchmarkResult) -> Mapping[str, Any]:
 
 def _key_facts(result: BenchmarkResult, found: Mapping[str, Column]) -> Html:
     table = result.per_image
-    sets = table.groupby("set", sort=False)["file"].nunique() if "set" in table else {}
+    sets = table.groupby("set", sort=False)["file"].nunique()
     photos = ", ".join(
-        f"{count}{'' if name == 'photos' else f' ({name})'}" for name, count in sets.items()
+        f"{count}{'' if name == 'photos' else f' with {name}'}" for name, count in sets.items()
     )
-    halves = table.drop_duplicates("file")["half"].value_counts().sort_index() if len(table) else {}
+    halves = table.groupby("half")["file"].nunique()
     done = [name for name, details in table_methods(result).items() if not details["reason"]]
     controls = sum(bool(result.methods[name].get("control")) for name in done)
     facts = {

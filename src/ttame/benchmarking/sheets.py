@@ -68,7 +68,8 @@ def _done(result: BenchmarkResult, method: str) -> bool:
 
 def _photos(table: pd.DataFrame) -> pd.DataFrame:
     rows = table[table["set"] == "photos"]
-    return rows.drop_duplicates("file").set_index("file")
+    photos: pd.DataFrame = rows.drop_duplicates("file").set_index("file")
+    return photos
 
 
 def _worst(result: BenchmarkResult, count: int, metric: str | None) -> list[Worst]:
