@@ -31,8 +31,6 @@ FORMAT = 1
 KEYS = (*("set", "file", "half", "class_index", "class_name", "probability", "method", "nan_map"),)
 """Columns of the per-image table that are no metrics."""
 
-_TEXTS = ("set", "file", "half", "class_name", "method")
-
 
 @dataclass(frozen=True)
 class BenchmarkResult:
@@ -230,15 +228,14 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _read_table(path: Path, metrics: list[str]) -> pd.DataFrame:
     try:
-        # Only numbers may be missing: a class may well be called "null".
+        # As text, because only numbers may be missing: a class may well be called "null".
         table: pd.DataFrame = pd.read_csv(
-            path,
-            dtype={**dict.fromkeys(_TEXTS, "str"), **dict.fromkeys(metrics, "float64")},
-            keep_default_na=False,
-            na_values={name: [""] for name in [*metrics, "probability"]},
-            encoding_errors="surrogateescape",
-            float_precision="round_trip",
+            path, dtype=str, keep_default_na=False, encoding_errors="surrogateescape"
         )
-    except (OSError, ValueError) as error:
+        for name in ("probability", *metrics):
+            table[name] = [float(text or "nan") for text in table[name]]
+        table["class_index"] = [int(text) for text in table["class_index"]]
+        table["nan_map"] = [text == "True" for text in table["nan_map"]]
+    except (OSError, ValueError, KeyError) as error:
         raise StorageError(f"cannot read {path}: {error}; run the benchmark again") from error
     return table

@@ -109,7 +109,7 @@ def _block(
 
 
 def _heading(name: str, metric: Metric) -> str:
-    words = name.replace("_", " ")
+    words = name.replace("_matched", "\nmatched").replace("_", " ")
     if metric.higher_is_better is None:
         return words
     return f"{words}\n[dim]{'higher' if metric.higher_is_better else 'lower'}[/]"

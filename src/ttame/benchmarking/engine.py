@@ -131,6 +131,8 @@ class _Run:
         try:
             with _seeded(self.plan.seed, unit):
                 self._warm_up(method)
+            # Seeded once more: whether this process warmed up must not move what is drawn.
+            with _seeded(self.plan.seed, unit):
                 scored = self.scorer.score(method, photos, measures)
         except Exception as error:
             if self.strict:

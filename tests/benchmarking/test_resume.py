@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import killed_run
+import ttame
+from tiny_backbone import tiny_backbone, tiny_photos
+from ttame.benchmarking.records import read_records
+from ttame.errors import InputError
+from ttame.methods.registry import Method
+
+SCRIPT = Path(killed_run.__file__)
+FILES = ("results.json", "per_image.csv", "curves.json", "comparisons.json")
+
+
+def start(data, out, calls_left, mode):
+    environment = {**os.environ, "PYTHONPATH": str(SCRIPT.parent), "OMP_NUM_THREADS": "1"}
+    arguments = [sys.executable, SCRIPT, data, out, calls_left, mode]
+    return subprocess.run([str(item) for item in arguments], env=environment, check=False)
+
+
+def test_a_killed_run_continues_to_the_same_bytes(tmp_path):
+    data = tiny_photos(tmp_path / "photos", 8)
+    killed_run.run(str(data), str(tmp_path / "whole"), 0, resume=False)
+    killed = start(data, tmp_path / "killed", 3, "new")
+    assert killed.returncode == -signal.SIGKILL
+    records = tmp_path / "killed" / "records.jsonl"
+    assert 4 < len(read_records(tmp_path / "killed")) < 12
+    assert not (tmp_path / "killed" / "results.json").exists()
+    # The kill may also hit in the middle of a line.
+    finished = records.read_bytes()
+    records.write_bytes(finished + finished.splitlines()[-1][:40])
+    assert start(data, tmp_path / "killed", 0, "resume").returncode == 0
+    assert records.read_bytes().startswith(finished)
+    for name in FILES:
+        one, other = ((tmp_path / folder / name).read_bytes() for folder in ("whole", "killed"))
+        assert one == other, name
+
+
+@pytest.fixture
+def explainer():
+    return ttame.new_explainer(tiny_backbone())
+
+
+def run(explainer, photos, out, **changes):
+    settings = {"methods": ["random"], "measures": ["confidence"], "batch_size": 2, **changes}
+    return ttame.benchmark(explainer, photos, out=out, **settings)
+
+
+def test_a_finished_run_is_read_again_without_computing(explainer, tmp_path, monkeypatch):
+    photos = tiny_photos(tmp_path / "photos", 3)
+    run(explainer, photos, tmp_path / "out")
+    before = {name: (tmp_path / "out" / name).read_bytes() for name in FILES}
+    monkeypatch.setattr("ttame.benchmarking.scoring.Scorer.score", None)
+    run(explainer, photos, tmp_path / "out", resume=True)
+    assert before == {name: (tmp_path / "out" / name).read_bytes() for name in FILES}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 1}, "seed 0 then, 1 now"),
+        ({"batch_size": 3}, "batch_size 2 then, 3 now"),
+        ({"methods": ["random", "all_ones"]}, "methods all_ones None then, {} now"),
+        ({"images": 2}, "data photos photos 3 then, 2 now"),
+        ({"slow_images": 2}, "slow_images 50 then, 2 now"),
+        ({"measures": ["adcc"]}, "measures photos confidence"),
+    ],
+)
+def test_other_settings_are_refused(explainer, tmp_path, change, message):
+    photos = tiny_photos(tmp_path / "photos", 3)
+    run(explainer, photos, tmp_path / "out")
+    with pytest.raises(InputError, match=message):
+        run(explainer, photos, tmp_path / "out", resume=True, **change)
+
+
+def test_another_explainer_is_refused(explainer, tmp_path):
+    photos = tiny_photos(tmp_path / "photos", 2)
+    run(explainer, photos, tmp_path / "out")
+    with torch.no_grad():
+        next(explainer.attention.parameters()).add_(1)
+    with pytest.raises(InputError, match=r"other settings \(explainers\)"):
+        run(explainer, photos, tmp_path / "out", resume=True)
+
+
+def test_folders_that_hold_something_are_refused(explainer, tmp_path):
+    photos = tiny_photos(tmp_path / "photos", 2)
+    run(explainer, photos, tmp_path / "out")
+    with pytest.raises(InputError, match="continue it with resume=True"):
+        run(explainer, photos, tmp_path / "out")
+    with pytest.raises(InputError, match=r"not empty and holds no benchmark \(photo-00.png\)"):
+        run(explainer, photos, photos, resume=True)
+
+
+def test_resume_starts_where_nothing_is(explainer, tmp_path):
+    photos = tiny_photos(tmp_path / "photos", 2)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".ttame-rest").touch()
+    result = run(explainer, photos, tmp_path / "out", resume=True)
+    assert len(result.per_image) == 4
+
+
+def test_what_failed_is_tried_again(explainer, tmp_path):
+    photos = tiny_photos(tmp_path / "photos", 4)
+    broken = [True]
+
+    def function(backbone, images, classes):
+        if broken[0]:
+            raise RuntimeError("out of memory")
+        return images[:, :1]
+
+    method = Method("moody", "Moody", function)
+    first = run(explainer, photos, tmp_path / "out", methods=[method])
+    assert first.methods["moody"]["status"] == "failed: RuntimeError: out of memory"
+    broken[0] = False
+    second = run(explainer, photos, tmp_path / "out", methods=[method], resume=True)
+    assert second.methods["moody"]["status"] == "ok"
+    whole = run(explainer, photos, tmp_path / "whole", methods=[method])
+    assert whole.to_dict() == second.to_dict()
+    assert json.loads((tmp_path / "out" / "results.json").read_text()) == second.to_dict()
+
+
+def test_two_processes_give_the_same_bytes_and_one_continues(explainer, tmp_path):
+    photos = tiny_photos(tmp_path / "photos", 6)
+    settings = {"methods": ["random", "gradcam"], "measures": ["confidence"]}
+    run(explainer, photos, tmp_path / "whole", **settings)
+    run(explainer, photos, tmp_path / "out", jobs=2, **settings)
+    for name in FILES:
+        one, other = ((tmp_path / folder / name).read_bytes() for folder in ("whole", "out"))
+        assert one == other, name
+    files = sorted(path.name for path in (tmp_path / "out").glob("records*"))
+    assert files == ["records-0.jsonl", "records-1.jsonl"]
+    # One process lost all it had, another the end of its last line.
+    (tmp_path / "out" / "records-1.jsonl").unlink()
+    kept = tmp_path / "out" / "records-0.jsonl"
+    kept.write_bytes(kept.read_bytes()[:-9])
+    run(explainer, photos, tmp_path / "out", resume=True, **settings)
+    for name in FILES:
+        one, other = ((tmp_path / folder / name).read_bytes() for folder in ("whole", "out"))
+        assert one == other, name

@@ -1,0 +1,317 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import ttame
+from tiny_backbone import tiny_backbone, tiny_photos
+from ttame.benchmarking.benchmark_result import KEYS, BenchmarkResult
+from ttame.benchmarking.halves import half_of
+from ttame.errors import BackboneError, ImageError, InputError, UnknownNameError
+from ttame.methods.registry import Method
+from ttame.metrics.measure import Measure, Metric, Scores
+
+
+@pytest.fixture(scope="module")
+def explainer():
+    torch.manual_seed(0)
+    return ttame.new_explainer(tiny_backbone())
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    return tiny_photos(tmp_path_factory.mktemp("photos"), 8)
+
+
+def run(explainer, photos, **changes):
+    settings = {"methods": ["random", "gradcam"], "measures": ["confidence"], "batch_size": 3}
+    return ttame.benchmark(explainer, photos, **{**settings, **changes})
+
+
+@pytest.fixture(scope="module")
+def saved(explainer, photos, tmp_path_factory):
+    out = tmp_path_factory.mktemp("benchmark") / "new" / "out"
+    seen = []
+    result = run(explainer, photos, out=out, progress=lambda *now: seen.append(now))
+    return result, out, seen
+
+
+def brightness(name="bright", **values):
+    return Method(name, name.title(), lambda b, images, classes: images[:, :1], **values)
+
+
+def first_pixel(case, add=0.0):
+    value = case.pixels[:, 0, 0, 0].double() + add
+    return Scores({"pixel": value}, {"line": torch.stack([value, 2 * value], dim=1)})
+
+
+def pixel_measure(**values):
+    table = {"pixel": Metric("first pixel", True)}
+    return Measure("pixel", "First pixel", first_pixel, lambda _: table, **values)
+
+
+def test_rows_means_and_files(saved):
+    result, out, seen = saved
+    names = sorted(path.name for path in out.iterdir() if path.suffix in (".json", ".csv"))
+    expected = ["comparisons.json", "curves.json", "per_image.csv", "results.json"]
+    assert names == [*expected, "settings.json", "timings.json"]
+    frame = result.per_image
+    assert list(frame.columns[: len(KEYS)]) == list(KEYS)
+    assert list(frame["method"]) == [m for m in ("ttame", "random", "gradcam") for _ in range(8)]
+    # All methods explain the same class of the same photos, in the same order.
+    assert frame.groupby("file")["class_index"].nunique().eq(1).all()
+    assert list(frame["file"][:8]) == list(frame["file"][8:16])
+    content = result.to_dict()
+    cell = content["methods"]["gradcam"]["ad_50"]
+    assert cell["mean"] == pytest.approx(result.values("gradcam")["ad_50"].mean())
+    assert cell["low"] <= cell["mean"] <= cell["high"]
+    assert cell["n"] == 8
+    assert content["details"]["gradcam"]["status"] == "ok"
+    assert content["details"]["gradcam"]["layer"] == "2"
+    assert content["details"]["gradcam"]["forward_passes"] == 1
+    assert content["details"]["gradcam"]["backward_passes"] == 1
+    assert content["details"]["random"]["forward_passes"] == 0
+    assert content["metrics"]["ad_50"] == {
+        "title": "AD 50 %",
+        "higher_is_better": False,
+        "unit": "%",
+    }
+    assert "seconds" not in str(content)
+    assert seen[0] == (0, 24)
+    assert seen[-1] == (24, 24)
+    assert result.timings["methods"]["gradcam"]["ms_per_image"] > 0
+    assert result.timings["methods"]["gradcam"]["images"] == 8
+
+
+def test_equals_evaluate(explainer, photos, saved):
+    # The same scores by another way: ties are seeded otherwise there, and there are none here.
+    other = ttame.evaluate(explainer, photos, methods=["gradcam"]).per_image
+    mine = saved[0].per_image
+    keys = ["method", "file"]
+    both = other.merge(mine[mine["method"] != "random"], on=keys, suffixes=("", "_mine"))
+    assert len(both) == 16
+    for name in ("ad_100", "ic_50", "ag_15", "mask_area", "probability"):
+        np.testing.assert_allclose(both[name], both[f"{name}_mine"], atol=1e-5)
+
+
+def test_what_is_saved_is_read_back(saved, tmp_path):
+    result, out, _ = saved
+    loaded = BenchmarkResult.load(out)
+    pd.testing.assert_frame_equal(loaded.per_image, result.per_image, check_dtype=False)
+    assert loaded.to_dict() == result.to_dict()
+    assert loaded.means() == result.means()
+    assert loaded.comparisons == result.comparisons
+    loaded.save(tmp_path)
+    for name in ("results.json", "per_image.csv", "comparisons.json", "timings.json"):
+        assert (tmp_path / name).read_bytes() == (out / name).read_bytes()
+    with pytest.raises(InputError, match="finished benchmark"):
+        BenchmarkResult.load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("batch_size", [1, 8])
+def test_results_do_not_depend_on_the_batch_size(explainer, photos, saved, batch_size):
+    other = run(explainer, photos, batch_size=batch_size).per_image
+    mine = saved[0].per_image
+    assert list(other["file"]) == list(mine["file"])
+    # Where maps come from convolutions, their noise may swap the ranks of two almost equal pixels.
+    exact = (mine["method"] == "random").to_numpy()
+    plain = [name for name in mine.columns[len(KEYS) :] if not name.endswith("matched")]
+    for rows, columns in [(exact, list(mine.columns[len(KEYS) :])), (~exact, plain)]:
+        np.testing.assert_allclose(
+            # As shares of the full scale; the classifier itself is noisy by 1e-6.
+            *(frame.loc[rows, [*columns, "probability"]] / 100 for frame in (other, mine)),
+            rtol=0,
+            atol=2e-6,
+        )
+
+
+def test_methods_for_one_process_only_are_refused_by_many(explainer, photos, tmp_path):
+    with pytest.raises(InputError, match="use jobs=1"):
+        run(explainer, photos, methods=[brightness()], out=tmp_path / "out", jobs=2)
+
+
+def test_a_method_that_is_not_possible_or_fails_is_told(explainer, photos, tmp_path):
+    def impossible(backbone, images, classes):
+        raise BackboneError("there is no attention in this classifier")
+
+    def crash(backbone, images, classes):
+        if len(images) < 3:
+            raise IndexError("list index out of range")
+        return images[:, :1]
+
+    methods = [Method("none", "None", impossible), Method("crash", "Crash", crash), brightness()]
+    result = run(explainer, photos, methods=methods, out=tmp_path / "out", images=7)
+    assert list(result.methods) == ["ttame", "none", "crash", "bright"]
+    reason = "not possible: there is no attention in this classifier"
+    assert result.methods["none"]["status"] == reason
+    assert result.methods["crash"]["status"] == "failed: IndexError: list index out of range"
+    # Half of a method's photos would be another sample than the others'.
+    assert set(result.per_image["method"]) == {"ttame", "bright"}
+    assert result.means()["crash"] == {}
+    assert result.means()["bright"]["ad_50"].n == 7
+    log = (tmp_path / "out" / "benchmark.log").read_text()
+    assert "Traceback" in log
+    assert "list index out of range" in log
+    assert BenchmarkResult.load(tmp_path / "out").methods["none"]["status"] == reason
+
+
+def test_a_measure_that_fails_costs_only_its_own_values(explainer, photos):
+    def sick(case):
+        raise InputError("no judge today")
+
+    table = {"health": Metric("health", True)}
+    measures = [Measure("sick", "Sick", sick, lambda _: table), pixel_measure()]
+    result = run(explainer, photos, measures=measures)
+    assert result.methods["gradcam"]["problems"] == {"sick": "no judge today"}
+    assert set(result.means()["gradcam"]) == {"pixel"}
+    assert result.means()["gradcam"]["pixel"].n == 8
+
+
+def test_slow_methods_and_measures_get_the_first_photos(explainer, photos):
+    slow = brightness("slow", slow=True)
+    measures = ["confidence", pixel_measure(slow=True)]
+    result = run(explainer, photos, methods=[slow, "random"], measures=measures, slow_images=4)
+    means = result.means()
+    assert {m: means[m]["ad_50"].n for m in means} == {"ttame": 8, "slow": 4, "random": 8}
+    assert {m: means[m]["pixel"].n for m in means} == {"ttame": 4, "slow": 4, "random": 4}
+    assert result.curves["line"]["n"] == {"ttame": 4, "slow": 4, "random": 4}
+    rows = result.per_image.groupby("method")["file"].agg(list)
+    assert rows["slow"] == rows["random"][:4]
+    known = result.per_image.query("method == 'random'")["pixel"].notna()
+    assert list(known) == [True] * 4 + [False] * 4
+    difference = result.comparisons["metrics"]["ad_50"]["methods"]
+    assert [pair["n"] for pair in difference.values()] == [4]
+
+
+def test_curves_are_means_over_photos(explainer, photos):
+    result = run(explainer, photos, measures=[pixel_measure(options={"add": 1.0})])
+    values = result.values("random")["pixel"]
+    line = result.curves["line"]
+    assert line["measure"] == "pixel"
+    assert line["x"] == [0.0, 1.0]
+    assert line["means"]["random"] == pytest.approx([values.mean(), 2 * values.mean()])
+
+
+def test_the_halves_share_no_photo(explainer, photos):
+    parts = {
+        half: set(run(explainer, photos, methods=[], half=half).per_image["file"])
+        for half in ("all", "choosing", "reporting")
+    }
+    assert parts["choosing"] | parts["reporting"] == parts["all"]
+    assert not parts["choosing"] & parts["reporting"]
+    frame = run(explainer, photos, methods=[]).per_image
+    assert list(frame["half"]) == [half_of(file.rpartition("/")[2]) for file in frame["file"]]
+    result = run(explainer, photos, methods=[])
+    assert result.means("choosing")["ttame"]["ad_50"].n == len(parts["choosing"])
+
+
+def test_one_image(explainer, photos, tmp_path):
+    result = run(explainer, sorted(photos.iterdir())[0], out=tmp_path / "out")
+    assert (result.summary()["n"] == 1).all()
+    assert (result.summary()["low"] == result.summary()["high"]).all()
+    pair = result.comparisons["metrics"]["ad_100"]["methods"]
+    assert all(values["p"] == 1 for values in pair.values())
+
+
+def test_unreadable_photos_are_listed_and_left_out(explainer, photos, saved, tmp_path):
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no image")
+    result = run(explainer, [bad, *sorted(photos.iterdir())], slow_images=3)
+    assert [file for file, _ in result.broken] == [str(bad)]
+    merged = result.per_image.merge(saved[0].per_image, on=["method", "file"])
+    assert len(merged) == 24
+    np.testing.assert_allclose(merged["ad_50_matched_x"], merged["ad_50_matched_y"], atol=1e-4)
+    with pytest.raises(ImageError, match="none of the 1 photos"):
+        run(explainer, [bad])
+
+
+def test_nan_maps_are_counted(explainer, photos):
+    nan = Method("nan", "NaN", lambda b, images, classes: images[:, :1] * math.nan)
+    result = run(explainer, photos, methods=[nan])
+    assert result.methods["nan"]["nan_maps"] == 8
+    assert result.methods["ttame"]["nan_maps"] == 0
+    assert result.means()["nan"]["mask_area"].mean == 0
+
+
+def test_methods_that_draw_do_not_depend_on_what_ran_before(explainer, photos):
+    draws = Method("draws", "Draws", lambda b, images, classes: torch.rand_like(images[:, :1]))
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    one = run(explainer, photos, methods=[draws], measures=["confidence"])
+    assert torch.equal(torch.random.get_rng_state(), before)
+    torch.manual_seed(6)
+    two = run(explainer, photos, methods=["random", draws], measures=["confidence"])
+    pd.testing.assert_frame_equal(
+        one.values("draws").reset_index(drop=True), two.values("draws").reset_index(drop=True)
+    )
+
+
+def test_boxes_are_measured_on_their_own_photos(explainer, photos, tmp_path):
+    lines = ["file,label,x0,y0,x1,y1"]
+    lines += [f"{photos}/photo-0{i}.png,{i},5,5,20,30" for i in range(4)]
+    lines += [f"{photos}/photo-00.png,1,0,0,40,36"]
+    boxes = tmp_path / "boxes.csv"
+    boxes.write_text("\n".join(lines))
+    result = run(explainer, photos, measures=["confidence", "localisation"], boxes=boxes)
+    marked = result.per_image.query("set == 'boxes' and method == 'random'")
+    assert sorted(marked["class_index"]) == [0, 1, 1, 2, 3]
+    assert marked["ad_50"].isna().all()
+    means = result.means()["random"]
+    assert means["ad_50"].n == 8
+    assert means["energy_pointing"].n == 5
+    # The box of the whole photo holds all of the map.
+    whole = marked.query("class_index == 1 and file.str.endswith('00.png')")
+    assert whole["energy_pointing"].item() == pytest.approx(100)
+    only = run(explainer, photos, measures=["localisation"], boxes=boxes)
+    assert set(only.per_image["set"]) == {"boxes"}
+    with pytest.raises(InputError, match="no measure needs them"):
+        run(explainer, photos, boxes=boxes)
+    boxes.write_text(f"file,label,x0,y0,x1,y1\n{photos}/photo-00.png,5,0,0,9,9")
+    with pytest.raises(InputError, match=r"label 5 .* is no class of tiny"):
+        run(explainer, photos, measures=["localisation"], boxes=boxes)
+
+
+def test_without_an_explainer_the_others_are_compared(photos):
+    backbone = tiny_backbone()
+    result = ttame.benchmark(
+        data=photos, backbone=backbone, methods=["random"], measures=["ad_50"], images=2
+    )
+    assert list(result.methods) == ["random"]
+    with pytest.raises(InputError, match="'ttame' needs an explainer"):
+        ttame.benchmark(data=photos, backbone=backbone, methods=["ttame"])
+
+
+def test_several_explainers_of_one_classifier(explainer, photos):
+    torch.manual_seed(1)
+    other = ttame.new_explainer(tiny_backbone(), start="random")
+    result = run(explainer, photos, methods=[], explainers={"random start": other})
+    assert [details["title"] for details in result.methods.values()] == ["T-TAME", "random start"]
+    assert not result.values("ttame").equals(result.values("random start"))
+    stranger = ttame.new_explainer(tiny_backbone(seed=3))
+    with pytest.raises(InputError, match="compare explainers of one classifier"):
+        run(explainer, photos, explainers={"stranger": stranger})
+
+
+def test_wrong_arguments_are_refused_before_any_work(explainer, photos, tmp_path):
+    twin = replace(pixel_measure(), name="twin")
+    for error, changes in [
+        (UnknownNameError, {"methods": ["grad_cam"]}),
+        (UnknownNameError, {"measures": ["ad_51x"]}),
+        (UnknownNameError, {"half": "third"}),
+        (InputError, {"methods": ["random", "random"]}),
+        (InputError, {"measures": ["transfer"]}),
+        (InputError, {"measures": ["localisation"]}),
+        (InputError, {"jobs": 0}),
+        (InputError, {"images": 0}),
+        (InputError, {"judge": tiny_backbone(classes=4)}),
+        (InputError, {"measures": [pixel_measure(), twin]}),
+        (InputError, {"explainers": {"ttame": explainer}}),
+    ]:
+        with pytest.raises(error):
+            run(explainer, photos, out=tmp_path / "out", **changes)
+        assert not (tmp_path / "out").exists()
