@@ -40,9 +40,12 @@ def directly(cam, backbone, layer, images, column):
 @pytest.mark.parametrize("name", CLASSES)
 def test_equals_the_package_called_directly(name, layer, monkeypatch):
     from pytorch_grad_cam.utils.image import scale_cam_image
+    from pytorch_grad_cam.utils.svd_on_activations import get_2d_projection_with_sign_correction
 
-    # The package leaves Eigen-CAM's sign open; the test after the next one checks ours.
-    monkeypatch.setattr("ttame.methods.eigencam.strongest_side_up", lambda projections: projections)
+    # The package's Eigen-CAM leaves the sign open; another of its functions has our rule.
+    monkeypatch.setattr(
+        "pytorch_grad_cam.eigen_cam.get_2d_projection", get_2d_projection_with_sign_correction
+    )
 
     backbone = tiny_backbone((24, 40)).with_layers((layer,))
     images = torch.randn(3, 3, 24, 40)

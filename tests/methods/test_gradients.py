@@ -42,6 +42,7 @@ def by_captum(method, images, **arguments):
     return torch.stack(columns, dim=1).detach()
 
 
+@pytest.mark.filterwarnings("ignore:Setting backward hooks")
 def test_the_same_as_captum_called_directly(backbone, images):
     model = backbone.module
     expected = by_captum(captum.Saliency(model), images).amax(dim=2)

@@ -199,3 +199,9 @@ def test_occlusion_covers_every_pixel():
     for window, stride in [(0.1, 0.2), (1.5, 0.1), (0.5, 0.0)]:
         with pytest.raises(InputError, match="every pixel is covered"):
             occlusion(tiny_backbone(), images, torch.zeros(1, 1).long(), window, stride)
+
+
+@pytest.mark.parametrize("method", [scorecam, ablationcam, rise, occlusion])
+def test_a_batch_size_of_zero_is_refused(method):
+    with pytest.raises(InputError, match="batch_size"):
+        method(tiny_backbone(), torch.zeros(1, 3, 32, 32), torch.zeros(1, 1).long(), batch_size=0)

@@ -12,6 +12,7 @@ from ttame.backbone.outputs import logits_of
 from ttame.backbone.probe import probe_images
 from ttame.errors import TtameError
 from ttame.methods.attention_blocks import named
+from ttame.methods.batches import images_at_once
 from ttame.methods.cam_layer import gradient_layer, layer_details
 from ttame.methods.channels import strongest_channels
 from ttame.methods.registry import register
@@ -30,7 +31,7 @@ _SHARES: WeakKeyDictionary[Backbone, bool] = WeakKeyDictionary()
     paper="Desai and Ramaswamy, WACV 2020, doi 10.1109/WACV45572.2020.9093360",
     needs=("layer", "masks"),
     cost="1 partial pass a channel",
-    options={"channels": None, "batch_size": 32},
+    options={"channels": None, "batch_size": None},
     slow=True,
     details=layer_details,
 )
@@ -40,7 +41,7 @@ def ablationcam(
     images: Tensor,
     classes: Tensor,
     channels: int | None = None,
-    batch_size: int = 32,
+    batch_size: int | None = None,
 ) -> Tensor:
     """Weight every channel by the logit that is lost when the channel is set to 0.
 
@@ -55,7 +56,7 @@ def ablationcam(
         classes: (B, n) class indices.
         channels: How many channels are ablated, those with the largest mean activation; the others
             get the weight 0. None: all, as in the paper.
-        batch_size: Channels per pass; it does not change the result.
+        batch_size: Channels per pass, which does not change the result; None suits the device.
 
     Returns:
         (B, n, h, w) at the layer's resolution.
@@ -68,6 +69,7 @@ def ablationcam(
     module, layer = named(backbone), gradient_layer(backbone)
     reader = module.with_layers((layer,))
     shared = shares_the_way(module, layer)
+    at_once = images_at_once(images.device, batch_size)
     maps = []
     for image, chosen in zip(images, classes, strict=True):
         output = reader(image[None])
@@ -76,7 +78,7 @@ def ablationcam(
         logits = torch.cat(
             [
                 ablated_logits(module, layer, image, part, shared).float()
-                for part in tried.split(batch_size)
+                for part in torch.split(tried, at_once)
             ]
         )
         weights = (output.logits.float() - logits)[:, chosen]

@@ -76,7 +76,8 @@ def edge_map(backbone: Backbone, images: Tensor, classes: Tensor) -> Tensor:
     across = torch.outer(grey.new_tensor([1, 2, 1]), grey.new_tensor([-1, 0, 1]))
     kernels = torch.stack([across, across.T])[:, None]
     edges = F.conv2d(F.pad(grey, (1, 1, 1, 1), mode="replicate"), kernels)
-    return edges.norm(dim=1, keepdim=True).expand(*classes.shape, -1, -1)
+    strength = torch.linalg.vector_norm(edges, dim=1, keepdim=True)
+    return strength.expand(*classes.shape, -1, -1)
 
 
 def _bell(side: int, device: torch.device) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ttame.masking import make_fill
+from ttame.methods.batches import images_at_once
 from ttame.methods.captum_package import attributions
 from ttame.methods.registry import register
 
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     from ttame.backbone.contract import Backbone
 
 _COMMON: dict[str, Any] = {"needs": ("gradients",), "packages": ("captum",)}
-
-# Images that integrated gradients pass at once, whatever the number of steps.
-_IMAGES_AT_ONCE = 32
 
 
 @register(
@@ -103,6 +101,6 @@ def integrated_gradients(
         classes,
         baselines=reference,
         n_steps=steps,
-        internal_batch_size=max(_IMAGES_AT_ONCE, len(images)),
+        internal_batch_size=max(images_at_once(images.device), len(images)),
     )
     return signed.abs().sum(dim=2).float()

@@ -115,13 +115,17 @@ class GuidedRectifiers(TorchFunctionMode):
             self.others.add(_OTHERS[func])
         if func not in _RECTIFIERS:
             return func(*args, **kwargs)
-        values = {"min_val": 0.0, "max_val": math.inf, "inplace": func in _IN_PLACE}
+        values: dict[str, Any] = {
+            "min_val": 0.0,
+            "max_val": math.inf,
+            "inplace": func in _IN_PLACE,
+        }
         values |= _arguments(_RECTIFIERS[func], args, kwargs)
         if values["min_val"] != 0:
             self.others.add("Hardtanh")
         self.seen += 1
         inputs: Tensor = values["input"]
-        result: Tensor = _Guided.apply(inputs, values["max_val"])  # type: ignore[no-untyped-call]
+        result: Tensor = _Guided.apply(inputs, values["max_val"])
         # The caller may go on with what it passed.
         return inputs.copy_(result) if values["inplace"] else result
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ttame.errors import InputError
 from ttame.masking import apply_mask, make_fill
+from ttame.methods.batches import images_at_once
 from ttame.methods.registry import register
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     paper="Zeiler and Fergus, ECCV 2014, arXiv 1311.2901",
     needs=("masks",),
     cost="169 masked passes",
-    options={"window": 1 / 7, "stride": 1 / 14, "fill": "mean", "batch_size": 32},
+    options={"window": 1 / 7, "stride": 1 / 14, "fill": "mean", "batch_size": None},
     slow=True,
 )
 @torch.no_grad()
@@ -32,7 +33,7 @@ def occlusion(
     window: float = 1 / 7,
     stride: float = 1 / 14,
     fill: str = "mean",
-    batch_size: int = 32,
+    batch_size: int | None = None,
 ) -> Tensor:
     """Cover one place after the other and see how much of the class's probability is lost.
 
@@ -46,7 +47,7 @@ def occlusion(
         window: Sides of the window as shares of the image's sides.
         stride: Steps of the window as shares of the image's sides, not larger than the window.
         fill: What covers the window; ``"mean"`` is the grey of the paper.
-        batch_size: Covered images per pass; it does not change the result.
+        batch_size: Covered images per pass, which does not change the result; None suits the device.
 
     Returns:
         (B, n, H, W), at the image's resolution, signed.
@@ -65,11 +66,12 @@ def occlusion(
     grid = torch.cartesian_prod(torch.arange(len(rows)), torch.arange(len(columns)))
     covered_times = torch.outer(rows.sum(dim=0), columns.sum(dim=0)).float()
     fills = make_fill(fill, images, backbone.preprocessing).expand_as(images)
+    at_once = images_at_once(images.device, batch_size)
     maps = []
     for image, cover, chosen in zip(images, fills, classes, strict=True):
         before = backbone.logits(image[None]).float().softmax(dim=1)[:, chosen]
         total = torch.zeros(len(chosen), height, width, device=image.device)
-        for part in grid.split(batch_size):
+        for part in torch.split(grid, at_once):
             covered = rows[part[:, 0], :, None] * columns[part[:, 1], None, :]
             logits = backbone.logits(apply_mask(image, 1 - covered[:, None], cover))
             lost = before - logits.float().softmax(dim=1)[:, chosen]

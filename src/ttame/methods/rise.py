@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ttame.errors import InputError
 from ttame.masking import apply_mask, make_fill
+from ttame.methods.batches import images_at_once
 from ttame.methods.registry import register
 from ttame.methods.seeding import photo_seeds
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     paper="Petsiuk et al., BMVC 2018, arXiv 1806.07421",
     needs=("masks",),
     cost="500 masked passes",
-    options={"masks": 500, "cells": 7, "keep": 0.5, "batch_size": 32},
+    options={"masks": 500, "cells": 7, "keep": 0.5, "batch_size": None},
     slow=True,
 )
 @torch.no_grad()
@@ -37,7 +38,7 @@ def rise(
     masks: int = 500,
     cells: int = 7,
     keep: float = 0.5,
-    batch_size: int = 32,
+    batch_size: int | None = None,
 ) -> Tensor:
     """Add up random masks, each times the probability of the class on the masked photo.
 
@@ -52,7 +53,7 @@ def rise(
         masks: N, their number; the paper takes 4,000 for VGG-16 and 8,000 for ResNet-50.
         cells: Cells along each side of the coarse masks.
         keep: Share of the cells that is kept.
-        batch_size: Masked photos per pass; it does not change the result.
+        batch_size: Masked photos per pass, which does not change the result; None suits the device.
 
     Returns:
         (B, n, H, W), at the image's resolution.
@@ -67,11 +68,12 @@ def rise(
         )
     fills = make_fill("black", images, backbone.preprocessing).expand_as(images)
     seeds = photo_seeds(backbone, images)
+    at_once = images_at_once(images.device, batch_size)
     maps = []
     for image, black, seed, chosen in zip(images, fills, seeds, classes, strict=True):
         total = image.new_zeros((len(chosen), *image.shape[1:]), dtype=torch.float32)
         size = (image.shape[1], image.shape[2])
-        for part in random_masks(seed, masks, cells, keep, size, batch_size):
+        for part in random_masks(seed, masks, cells, keep, size, at_once):
             kept = part.to(image)
             logits = backbone.logits(apply_mask(image, kept[:, None], black))
             p = logits.float().softmax(dim=1)[:, chosen]
@@ -96,7 +98,7 @@ def random_masks(
     coarse = (torch.rand(masks, 1, cells, cells, generator=generator) < keep).float()
     cell = [math.ceil(side / cells) for side in size]
     places = [torch.randint(0, side, (masks, 1), generator=generator) for side in cell]
-    for part in torch.arange(masks).split(batch_size):
+    for part in torch.split(torch.arange(masks), batch_size):
         large = F.interpolate(
             coarse[part],
             size=[(cells + 1) * side for side in cell],

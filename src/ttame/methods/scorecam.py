@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ttame.masking import apply_mask, make_fill, minmax, resize
+from ttame.methods.batches import images_at_once
 from ttame.methods.cam_layer import gradient_layer, layer_details
 from ttame.methods.channels import strongest_channels
 from ttame.methods.registry import register
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     paper="Wang et al., CVPRW 2020, arXiv 1910.01279",
     needs=("layer", "masks"),
     cost="1 masked pass a channel",
-    options={"channels": None, "fill": "mean", "batch_size": 32},
+    options={"channels": None, "fill": "mean", "batch_size": None},
     slow=True,
     details=layer_details,
 )
@@ -33,7 +34,7 @@ def scorecam(
     classes: Tensor,
     channels: int | None = None,
     fill: str = "mean",
-    batch_size: int = 32,
+    batch_size: int | None = None,
 ) -> Tensor:
     """Weight every channel by the logit that is left when the channel is the mask.
 
@@ -48,7 +49,7 @@ def scorecam(
             are left out of the sum. None: all, as in the paper.
         fill: What replaces masked pixels; ``"mean"`` multiplies the normalised image, as the paper
             does.
-        batch_size: Masked images per pass; it does not change the result.
+        batch_size: Masked images per pass, which does not change the result; None suits the device.
 
     Returns:
         (B, n, h, w) at the layer's resolution.
@@ -60,12 +61,13 @@ def scorecam(
     """
     reader = backbone.with_layers((gradient_layer(backbone),))
     fills = make_fill(fill, images, backbone.preprocessing).expand_as(images)
+    at_once = images_at_once(images.device, batch_size)
     maps = []
     for image, beneath, chosen in zip(images, fills, classes, strict=True):
         feature = reader(image[None]).features[0][0].float()
         feature = feature[strongest_channels(feature, channels)]
         logits = []
-        for part in feature.split(batch_size):
+        for part in torch.split(feature, at_once):
             masks = minmax(resize(part[:, None], (image.shape[1], image.shape[2])))
             logits.append(backbone.logits(apply_mask(image, masks.to(image), beneath)).float())
         weights = torch.cat(logits)[:, chosen].softmax(dim=0)
