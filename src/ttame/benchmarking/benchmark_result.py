@@ -155,7 +155,7 @@ class BenchmarkResult:
                 raise StorageError(f"{folder} was written by another version; run it again")
             metrics = {name: Metric(**values) for name, values in results.pop("metrics").items()}
             results.pop("methods")
-            parts = {
+            parts: dict[str, Any] = {
                 "methods": results.pop("details"),
                 "measures": results.pop("measures"),
                 "conventions": results.pop("conventions"),

@@ -75,9 +75,9 @@ def per_image_table(plan: Plan, records: Records) -> pd.DataFrame:
     if not frames:
         if not stopped and (broken := broken_photos(plan, records)):
             raise ImageError(f"none of the {len(broken)} photos can be read; {broken[0][1]}")
-        return pd.DataFrame(columns=[*KEYS, *metrics])
-    table: pd.DataFrame = pd.concat(frames, ignore_index=True)
-    return table.reindex(columns=[*KEYS, *metrics])
+        frames = [pd.DataFrame()]
+    table: pd.DataFrame = pd.concat(frames, ignore_index=True).reindex(columns=[*KEYS, *metrics])
+    return table
 
 
 def broken_photos(plan: Plan, records: Records) -> tuple[tuple[str, str], ...]:
@@ -163,7 +163,8 @@ def mean_curves(plan: Plan, records: Records) -> dict[str, dict[str, Any]]:
 
 def collect_times(plan: Plan, records: Records) -> dict[str, Any]:
     """Return median milliseconds per image of every method, and of every measure on it."""
-    methods, measures = {}, {name: {} for name in plan_measures(plan)}
+    methods: dict[str, Any] = {}
+    measures: dict[str, dict[str, float]] = {name: {} for name in plan_measures(plan)}
     for method in plan.methods:
         by_part: dict[str, list[tuple[float, int]]] = {}
         for _, record in _of(plan, records, method):
@@ -213,7 +214,7 @@ def _rows(plan: Plan, photo_set: PhotoSet, method: Method, record: Record) -> pd
     paths = [photo_set.photos[place].path for place in record["places"]]
     names = plan.backbone.class_names
     classes = record["classes"]
-    return pd.DataFrame(
+    table: pd.DataFrame = pd.DataFrame(
         {
             "set": photo_set.name,
             "file": [str(path) for path in paths],
@@ -226,6 +227,7 @@ def _rows(plan: Plan, photo_set: PhotoSet, method: Method, record: Record) -> pd
             **record["values"],
         }
     )
+    return table
 
 
 def _told(records: list[Record]) -> dict[str, Any]:

@@ -94,7 +94,7 @@ class _Run:
     ) -> Iterator[tuple[Unit, Record | None]]:
         """Compute all units of one batch."""
         readable = [places[index] for index in batch.indices.tolist()]
-        broken = [[places[item.index], item.message] for item in batch.broken]
+        broken = [(places[item.index], item.message) for item in batch.broken]
         photos = self._classify(photo_set, batch, readable) if readable else None
         for unit in units:
             if unit.method in self.given_up:
@@ -102,7 +102,7 @@ class _Run:
                 continue
             method = self.methods[unit.method]
             limit = self.plan.count(photo_set, method.slow)
-            record: Record = {"broken": [item for item in broken if int(item[0]) < limit]}
+            record: Record = {"broken": [item for item in broken if item[0] < limit]}
             kept = [place for place in readable if place < limit]
             if photos is not None and kept:
                 record.update(self._score(unit, method, photo_set, photos.first(len(kept)), kept))

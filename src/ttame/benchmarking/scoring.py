@@ -56,7 +56,10 @@ class Classified:
         if count >= len(self):
             return self
         return Classified(
-            *(part[:count] for part in (self.pixels, self.images, self.classes, self.p)),
+            pixels=self.pixels[:count],
+            images=self.images[:count],
+            classes=self.classes[:count],
+            p=self.p[:count],
             seeds=self.seeds[:count],
             truth=self.truth[:count],
         )

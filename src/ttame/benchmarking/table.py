@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from ttame.benchmarking.results import Evaluation, Mean
+    from ttame.benchmarking.means import Mean
+    from ttame.benchmarking.results import Evaluation
 
 _MATCHED = "_matched"
 _AREA = "mask_area"

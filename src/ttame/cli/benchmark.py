@@ -109,10 +109,9 @@ def benchmark(
     measures = choose_measures(split_list(metrics), boxes is not None, judge is not None)
     methods = tuple(_with(item, options) for item in methods)
     measures = tuple(_with(item, options) for item in measures)
-    for name in options:
-        raise unknown_name(
-            "method or measure of this run", name, [i.name for i in (*methods, *measures)]
-        )
+    if options:
+        known = [*(item.name for item in methods), *(item.name for item in measures)]
+        raise unknown_name("method or measure of this run", next(iter(options)), known)
     place = pick_device(device)
     own, backbone = _load(explainer, model, weights, device, force)
     others = {name: _also(folder, backbone, place, force) for name, folder in folders.items()}

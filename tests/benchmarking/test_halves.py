@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ttame.benchmarking.halves import HALVES, arrange, half_of, photo_seed
+from ttame.errors import InputError, UnknownNameError
+from ttame.images.listing import Photo
+
+PHOTOS = [Photo(Path(f"folder/{index:03d}.jpg")) for index in range(200)]
+
+
+def test_halves_are_about_equal_and_fixed():
+    halves = [half_of(photo.path.name) for photo in PHOTOS]
+    assert 80 < halves.count("choosing") < 120
+    # Fixed for ever: changing these would mix photos to tune on with photos to publish.
+    names = ("000.jpg", "001.jpg", "002.jpg", "003.jpg")
+    assert [half_of(name)[0] for name in names] == ["r", "c", "c", "c"]
+
+
+@given(st.text(), st.text())
+def test_the_half_depends_on_the_file_name_only(folder, name):
+    path = Path("/data") / folder.replace("\0", "") / f"{name}.jpg".replace("\0", "")
+    assert half_of(path.name) in HALVES
+    photos = [Photo(Path("elsewhere") / path.name), *PHOTOS]
+    chosen = {photo.path.name for photo in arrange(photos, half_of(path.name), 0, None)}
+    assert path.name in chosen
+
+
+def test_any_first_part_is_the_same_whatever_else_there_is():
+    every = arrange(PHOTOS, "all", 0, None)
+    assert sorted(every, key=lambda photo: photo.path) == PHOTOS
+    assert every != PHOTOS
+    assert arrange(PHOTOS, "all", 0, 50) == every[:50]
+    assert arrange(PHOTOS[::-1], "all", 0, None) == every
+    assert arrange(PHOTOS, "all", 1, None) != every
+    fewer = arrange(PHOTOS[:100], "all", 0, None)
+    assert fewer == [photo for photo in every if photo in PHOTOS[:100]]
+    assert arrange([*PHOTOS, *PHOTOS], "all", 0, None) == every
+
+
+def test_seeds_differ_from_photo_to_photo():
+    assert len({photo_seed(0, photo.path.name) for photo in PHOTOS}) == 200
+
+
+def test_wrong_values_are_refused():
+    with pytest.raises(UnknownNameError, match="choosing"):
+        arrange(PHOTOS, "chosing", 0, None)
+    with pytest.raises(InputError, match="at least 1"):
+        arrange(PHOTOS, "all", 0, 0)
+    alone = [photo for photo in PHOTOS if half_of(photo.path.name) == "choosing"][:1]
+    with pytest.raises(InputError, match="none of the 1 photos"):
+        arrange(alone, "reporting", 0, None)

@@ -1,0 +1,118 @@
+"""``ttame benchmark`` end to end."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tiny_backbone import tiny_photos
+from ttame.cli.benchmark import _command, _options, _with
+from ttame.data import sample_photos
+from ttame.errors import InputError, UnknownNameError
+from ttame.metrics.measure import get_measure
+
+SOURCE = "timm/test_resnet"
+
+
+@pytest.fixture
+def folders(explainer_folder, tmp_path):
+    photos = tiny_photos(tmp_path / "photos", 3)
+    (photos / "torn.jpg").write_bytes(b"no photo")
+    return {"e": explainer_folder, "d": photos, "o": tmp_path / "out"}
+
+
+def test_the_embedded_explainer_on_its_own_photos(call, tmp_path):
+    out = tmp_path / "out"
+    result = call(
+        *("benchmark", "--data", sample_photos()[0].parent, "--images", 2, "--out", out),
+        *("--methods", "ttame,gradcam,random", "--metrics", "ad_50,adcc", "--device", "cpu"),
+        *("--set", "confidence.shares=[0.5]"),
+    )
+    assert result.exit_code == 0, result.output
+    assert f"results in {out}" in result.stdout
+    assert "2 photos" in result.stdout
+    content = json.loads((out / "results.json").read_text())
+    assert list(content["methods"]) == ["ttame", "gradcam", "random"]
+    assert content["methods"]["ttame"]["ad_50"]["n"] == 2
+    assert "ad_100" not in content["methods"]["ttame"]
+    assert "adcc" in content["methods"]["ttame"]
+    assert content["measures"]["confidence"]["options"]["shares"] == [0.5]
+
+
+def test_options_reach_the_run_and_resume_goes_on(call, folders, tmp_path):
+    arguments = [
+        *("benchmark", "-e", folders["e"], "-d", folders["d"], "-o", folders["o"]),
+        *("--methods", "random", "--metrics", "confidence", "--slow-images", 2, "--seed", 7),
+        *("--also", f"again={folders['e']}", "--batch-size", 2, "--workers", 0),
+    ]
+    result = call(*arguments)
+    assert result.exit_code == 0, result.output
+    assert result.stderr.startswith("left out: ")
+    content = json.loads((folders["o"] / "results.json").read_text())
+    assert list(content["methods"]) == ["ttame", "again", "random"]
+    assert content["methods"]["ttame"] == content["methods"]["again"]
+    assert content["seed"] == 7
+    assert content["settings"]["slow_images"] == 2
+    again = call(*arguments)
+    assert again.exit_code == 1
+    assert again.stderr.startswith(f"error: {folders['o']} holds a benchmark already")
+    before = (folders["o"] / "results.json").read_bytes()
+    assert call(*arguments, "--resume").exit_code == 0
+    assert (folders["o"] / "results.json").read_bytes() == before
+    other = call(*arguments, "--resume", "--images", 1)
+    assert other.exit_code == 1
+    assert "holds a run with other settings (data)" in other.stderr
+
+
+def test_a_model_alone_compares_the_other_methods(call, classifier_weights, folders):
+    result = call(
+        *("benchmark", "--model", SOURCE, "--weights", classifier_weights, "-d", folders["d"]),
+        *("--methods", "random,all_ones", "--metrics", "ic_50", "-o", folders["o"]),
+    )
+    assert result.exit_code == 0, result.output
+    content = json.loads((folders["o"] / "results.json").read_text())
+    assert list(content["methods"]) == ["random", "all_ones"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--methods", "gradcm"], "unknown method 'gradcm'; did you mean 'gradcam'"),
+        (["--metrics", "ad_5o"], "unknown measure or metric 'ad_5o'; did you mean 'ad_50'"),
+        (["--metrics", "transfer"], "the measure 'transfer' needs another classifier as judge"),
+        (["--set", "confidence.rul=exact"], "unknown option of confidence 'rul'; did you mean"),
+        (["--set", "confidence.shares=2"], "expected confidence.shares of type tuple"),
+        (["--set", "noise=2"], "expected --set NAME.OPTION=VALUE, got 'noise=2'"),
+        (["--set", "rode.noise=2"], "unknown method or measure of this run 'rode'"),
+        (["--also", "other"], "expected --also NAME=FOLDER"),
+        (["--boxes", "nowhere.csv"], "the file of boxes 'nowhere.csv' does not exist"),
+        (["--half", "third"], "unknown half 'third'"),
+        (["--data", "nowhere"], "photos 'nowhere' do not exist"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(call, folders, options, message):
+    result = call(
+        *("benchmark", "-e", folders["e"], "-d", folders["d"], "-o", folders["o"]),
+        *("--metrics", "confidence", "--methods", "random"),
+        *options,
+    )
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"error: {message}")
+    assert result.stderr.count("\n") == 1
+    assert not folders["o"].exists()
+
+
+def test_values_take_the_type_of_the_option():
+    measure = get_measure("confidence")
+    changed = _with(measure, _options(["confidence.shares=[1, 0.25]", "confidence.rule=exact"]))
+    assert changed.options == {"shares": (1, 0.25), "rule": "exact"}
+    with pytest.raises(InputError, match="type str"):
+        _with(measure, _options(["confidence.rule=1"]))
+    with pytest.raises(UnknownNameError):
+        _with(measure, _options(["confidence.rules=1"]))
+
+
+def test_the_command_of_the_report_leaves_out_where_and_how_fast():
+    words = ["benchmark", "--out=a", "-j", "4", "--workers=2", "--seed", "3", "--resume"]
+    assert _command(words) == "ttame benchmark --seed 3 --out DIR"
