@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from ttame.backbone.contract import Backbone
     from ttame.backbone.module import ModuleBackbone
 
+# Copies of a late, small map are light, and every pass repeats the layers before it.
+_COPIES_AT_ONCE = 64
+
 _SHARES: WeakKeyDictionary[Backbone, bool] = WeakKeyDictionary()
 
 
@@ -69,7 +72,8 @@ def ablationcam(
     module, layer = named(backbone), gradient_layer(backbone)
     reader = module.with_layers((layer,))
     shared = shares_the_way(module, layer)
-    at_once = images_at_once(images.device, batch_size)
+    copies = _COPIES_AT_ONCE if shared and batch_size is None else batch_size
+    at_once = images_at_once(images.device, copies)
     maps = []
     for image, chosen in zip(images, classes, strict=True):
         output = reader(image[None])

@@ -76,7 +76,7 @@ def edge_map(backbone: Backbone, images: Tensor, classes: Tensor) -> Tensor:
     across = torch.outer(grey.new_tensor([1, 2, 1]), grey.new_tensor([-1, 0, 1]))
     kernels = torch.stack([across, across.T])[:, None]
     edges = F.conv2d(F.pad(grey, (1, 1, 1, 1), mode="replicate"), kernels)
-    strength = torch.linalg.vector_norm(edges, dim=1, keepdim=True)
+    strength: Tensor = torch.linalg.vector_norm(edges, dim=1, keepdim=True)
     return strength.expand(*classes.shape, -1, -1)
 
 

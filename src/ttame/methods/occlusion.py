@@ -47,7 +47,7 @@ def occlusion(
         window: Sides of the window as shares of the image's sides.
         stride: Steps of the window as shares of the image's sides, not larger than the window.
         fill: What covers the window; ``"mean"`` is the grey of the paper.
-        batch_size: Covered images per pass, which does not change the result; None suits the device.
+        batch_size: Covered images per pass, which changes no result; None suits the device.
 
     Returns:
         (B, n, H, W), at the image's resolution, signed.
