@@ -38,6 +38,7 @@ def run(data: str, out: str, calls_left: int, resume: bool) -> None:
         batch_size=3,
         out=out,
         resume=resume,
+        report=False,
     )
 
 

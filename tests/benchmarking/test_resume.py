@@ -52,7 +52,7 @@ def explainer():
 
 def run(explainer, photos, out, **changes):
     settings = {"methods": ["random"], "measures": ["confidence"], "batch_size": 2, **changes}
-    return ttame.benchmark(explainer, photos, out=out, **settings)
+    return ttame.benchmark(explainer, photos, out=out, report=False, **settings)
 
 
 def test_a_finished_run_is_read_again_without_computing(explainer, tmp_path, monkeypatch):

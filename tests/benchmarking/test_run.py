@@ -30,7 +30,7 @@ def photos(tmp_path_factory):
 
 def run(explainer, photos, **changes):
     settings = {"methods": ["random", "gradcam"], "measures": ["confidence"], "batch_size": 3}
-    return ttame.benchmark(explainer, photos, **{**settings, **changes})
+    return ttame.benchmark(explainer, photos, **{**settings, "report": False, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -249,6 +249,24 @@ def test_methods_that_draw_do_not_depend_on_what_ran_before(explainer, photos):
     pd.testing.assert_frame_equal(
         one.values("draws").reset_index(drop=True), two.values("draws").reset_index(drop=True)
     )
+
+
+def test_a_report_is_written_and_its_failure_costs_nothing(
+    explainer, photos, tmp_path, monkeypatch, caplog
+):
+    def impossible(backbone, images, classes):
+        raise BackboneError("there is no attention in this classifier")
+
+    methods = ["gradcam", Method("none", "No method", impossible)]
+    run(explainer, photos, methods=methods, out=tmp_path / "out", report=True)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count("data:image/jpeg") > 4
+    assert "there is no attention in this classifier" in page
+    monkeypatch.setattr("ttame.benchmarking.run.write_report", None)
+    result = run(explainer, photos, methods=[], out=tmp_path / "two", report=True)
+    assert result.means()["ttame"]["ad_50"].n == 8
+    assert (tmp_path / "two" / "results.json").is_file()
+    assert "the report could not be written" in caplog.text
 
 
 def test_boxes_are_measured_on_their_own_photos(explainer, photos, tmp_path):

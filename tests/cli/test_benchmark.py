@@ -38,6 +38,9 @@ def test_the_embedded_explainer_on_its_own_photos(call, tmp_path):
     assert "ad_100" not in content["methods"]["ttame"]
     assert "adcc" in content["methods"]["ttame"]
     assert content["measures"]["confidence"]["options"]["shares"] == [0.5]
+    report = (out / "report.html").read_text()
+    assert "Grad-CAM" in report
+    assert "data:image/jpeg" in report
 
 
 def test_options_reach_the_run_and_resume_goes_on(call, folders, tmp_path):
@@ -68,11 +71,12 @@ def test_options_reach_the_run_and_resume_goes_on(call, folders, tmp_path):
 def test_a_model_alone_compares_the_other_methods(call, classifier_weights, folders):
     result = call(
         *("benchmark", "--model", SOURCE, "--weights", classifier_weights, "-d", folders["d"]),
-        *("--methods", "random,all_ones", "--metrics", "ic_50", "-o", folders["o"]),
+        *("--no-report", "--methods", "random,all_ones", "--metrics", "ic_50", "-o", folders["o"]),
     )
     assert result.exit_code == 0, result.output
     content = json.loads((folders["o"] / "results.json").read_text())
     assert list(content["methods"]) == ["random", "all_ones"]
+    assert not (folders["o"] / "report.html").exists()
 
 
 @pytest.mark.parametrize(

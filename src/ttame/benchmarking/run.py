@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from ttame.benchmarking.parallel import compute_in_processes, logging_to, move
 from ttame.benchmarking.plan import OWN, Plan
 from ttame.benchmarking.records import RecordFile, read_records, record_path
 from ttame.benchmarking.report import write_report
+from ttame.benchmarking.scoring import problem
 from ttame.benchmarking.settings import check_free, describe_settings, open_folder
 from ttame.benchmarking.sheets import make_sheets
 from ttame.errors import InputError
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from ttame.metrics.measure import Measure
 
 SLOW_IMAGES = 50
+
+_log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 
@@ -158,10 +162,8 @@ def benchmark(
         )
         if folder is not None:
             result.save(folder)
-        if folder is not None and report:
-            with _at(plan, torch.device(place)):
-                sheets = make_sheets(result, classifier, plan.methods)
-            write_report(result, folder, *sheets)
+            if report:
+                _report(result, plan, folder, torch.device(place))
     return result
 
 
@@ -263,6 +265,16 @@ def _result(plan: Plan, content: Mapping[str, Any], records: Mapping[Any, Any]) 
         broken=broken,
         seed=plan.seed,
     )
+
+
+def _report(result: BenchmarkResult, plan: Plan, folder: Path, device: torch.device) -> None:
+    try:
+        with _at(plan, device):
+            sheets = make_sheets(result, plan.backbone, plan.methods)
+        write_report(result, folder, *sheets)
+    except Exception as error:
+        # The numbers are safe; a picture that fails must not take them away.
+        _log.warning("the report could not be written: %s", problem(error), exc_info=True)
 
 
 @contextmanager

@@ -85,6 +85,9 @@ def benchmark(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue a run that was cut off.")
     ] = False,
+    report: Annotated[
+        bool, typer.Option("--report/--no-report", help="Write report.html too.")
+    ] = True,
     force: ForceOption = False,
 ) -> None:
     """Score explanation methods on the same photos, with intervals, tests and a report.
@@ -138,6 +141,7 @@ def benchmark(
                 device=place,
                 jobs=jobs,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
+                report=report,
                 command=_command(sys.argv[1:]),
             )
         except KeyboardInterrupt:
@@ -148,7 +152,7 @@ def benchmark(
     console.print(result.table(width=console.width))
     for file, reason in result.broken:
         complain("left out", reason if file in reason else f"{file}: {reason}", "yellow")
-    say(f"results in {out}")
+    say(f"results in {out}{', to be read in report.html' if report else ''}")
 
 
 def _load(
