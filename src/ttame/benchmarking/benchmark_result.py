@@ -166,7 +166,7 @@ class BenchmarkResult:
             raise StorageError(
                 f"{folder / 'results.json'} is no benchmark's result ({error!r}); run it again"
             ) from error
-        others = {
+        others: dict[str, Any] = {
             name: _read_json(folder / f"{name}.json")
             for name in ("curves", "comparisons", "timings")
         }
