@@ -20,12 +20,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _WEIGHTS = ((1.0, 2.0, 1.0), (2.0, 0.0, 2.0), (1.0, 2.0, 1.0))
-_NEIGHBOURS = ((0, 1, 2), (1, 0, 2), (1, 1, 1), (1, -1, 1))
+_LAPLACIAN = ((1.0, 2.0, 1.0), (2.0, -12.0, 2.0), (1.0, 2.0, 1.0))
 _RESTRICTION = ((0.25, 0.5, 0.25), (0.5, 1.0, 0.5), (0.25, 0.5, 0.25))
 _COARSEST = 8
-# Each third residual is computed afresh: the running one gathers rounding errors of one sign, which
-# a hole amplifies by its area.
-_REFRESH = 3
+# Now and then the residual is computed afresh: the running one gathers rounding errors of one sign,
+# which a hole amplifies by its area. Numbers of 11 bits after the point are summed without any.
+_REFRESH = 4
+_EXACT = 2.0**11
+# In the plane an error of 1 in a single pixel, 0 at a distance of 500 pixels, has at least the
+# energy 8 pi / log(500) under this stencil, whose conductivity is 4.
+_ENERGY = 4.0
+# A coarse pixel's hat is less than 1 at most of its links to known pixels, so that their full sum
+# would hold it too firmly. This value took the fewest steps on random, smooth and mixed masks.
+_HOLD = 0.75
 
 
 class _Grid(NamedTuple):
@@ -52,17 +59,17 @@ class Holes:
         mask = _laid_out(unknown.float()[None])
         self.unknown = mask
         self.stencil = _kernels(_WEIGHTS, mask)
+        self.laplacian = _kernels(_LAPLACIAN, mask)
         self.restriction = _kernels(_RESTRICTION, mask)
-        self.weight_sums = _weight_sums(mask)
         self.grids: list[_Grid] = []
         links = _sums(1 - mask, self.stencil).mul_(mask)
-        diagonal = self.weight_sums.expand_as(mask)
+        diagonal = _weight_sums(mask).expand_as(mask)
         while max(mask.shape[2:]) > _COARSEST:
             # The coarse pixels lie on every other fine one, from one before the first where the
             # side is even, so that the first and the last fine pixel lie between coarse ones.
             padding = (2 - mask.shape[2] % 2, 2 - mask.shape[3] % 2)
             self.grids.append(_Grid(mask, _laid_out(mask / diagonal), padding))
-            links = self._restrict(links, padding)
+            links = _HOLD * self._restrict(links, padding)
             mask = (self._restrict(mask, padding) > 0).float()
             diagonal = _weight_sums(mask) + links
         self.coarsest = _inverse(mask, diagonal)
@@ -72,36 +79,40 @@ class Holes:
 
         Args:
             images: (N, H, W) values of about 1; those in the holes are not used.
-            tolerance: An image is done when no pixel is to be corrected by more.
+            tolerance: An image is done when its energy tells that no pixel can be off by more;
+                nearly all are much closer.
             steps: Most conjugate gradient steps.
 
         Returns:
             (N, H, W) float32, the known pixels unchanged.
         """
         x = self._start(images)
-        residual = _differences(x)
+        residual = self._sent(x)
         scratch = torch.empty_like(x)
         z = self._correct(residual)
         direction = z.clone()
         size = _dot(residual, z, scratch)
         active = torch.ones_like(size, dtype=torch.bool)
+        # A narrow image conducts less: an error of 1 costs its width over its length.
+        height, width = x.shape[2:]
+        least = _ENERGY * min(height, width) / max(height, width) * tolerance**2
         for step in range(1, steps + 1):
             # An image that is done moves no more, whatever the others still need.
-            active &= _largest(torch.abs(z, out=scratch)) > tolerance
+            active &= size > least
             if not bool(active.any()):
                 break
-            change = _sums(direction, self.stencil)
-            change.addcmul_(direction, self.weight_sums, value=-1)
+            change = self._sent(direction)
             length = torch.where(active, -size / _dot(direction, change, scratch), 0)
             x.addcmul_(direction, length)
             if step % _REFRESH:
                 residual.addcmul_(change, length)
             else:
-                residual = _differences(x)
-            del change
+                del residual
+                residual = self._exactly_sent(x, scratch)
+            del change, z
             z = self._correct(residual)
             before, size = size, _dot(residual, z, scratch)
-            direction.mul_(torch.where(active, size / before, 0)).add_(z)
+            torch.addcmul(z, direction, torch.where(active, size / before, 0), out=direction)
         return x.add_(z)[0].contiguous()
 
     def _start(self, images: Tensor) -> Tensor:
@@ -110,6 +121,23 @@ class Holes:
         x = _laid_out(images.float()[None]).mul(known)
         mean = x.sum(dim=(2, 3), keepdim=True) / known.sum(dim=(2, 3), keepdim=True)
         return x.addcmul_(self.unknown, mean)
+
+    def _sent(self, x: Tensor) -> Tensor:
+        """Return ``sum_j w_ij (x_j - x_i)`` of every pixel."""
+        sent = _sums(x, self.laplacian)
+        # What the kernel took for neighbours outside the image: 4 for each side, and at a corner
+        # the diagonal one for both.
+        for edge in (0, -1):
+            sent[:, :, edge].add_(x[:, :, edge], alpha=4)
+            sent[:, :, :, edge].add_(x[:, :, :, edge], alpha=4)
+            for other in (0, -1):
+                sent[:, :, edge, other].sub_(x[:, :, edge, other])
+        return sent
+
+    def _exactly_sent(self, x: Tensor, scratch: Tensor) -> Tensor:
+        torch.mul(x, _EXACT, out=scratch).round_().div_(_EXACT)
+        sent = self._sent(scratch)
+        return sent.add_(self._sent(torch.sub(x, scratch, out=scratch)))
 
     def _correct(self, residual: Tensor, depth: int = 0) -> Tensor:
         """Return what a V-cycle would add to the solution; 0 on the known pixels."""
@@ -147,7 +175,7 @@ def _sums(values: Tensor, stencil: Tensor) -> Tensor:
 
 def _weight_sums(like: Tensor) -> Tensor:
     ones = torch.ones_like(like[:, :1])
-    return _laid_out(_sums(ones, _kernels(_WEIGHTS, ones)).expand_as(like))
+    return _sums(ones, _kernels(_WEIGHTS, ones))
 
 
 def _interpolated(coarse: Tensor, grid: _Grid) -> Tensor:
@@ -169,27 +197,5 @@ def _inverse(mask: Tensor, diagonal: Tensor) -> Tensor:
     return torch.linalg.inv(matrix) * pairs
 
 
-def _differences(x: Tensor) -> Tensor:
-    """Return ``sum_j w_ij (x_j - x_i)`` of every pixel, accurate also where x hardly varies."""
-    height, width = x.shape[2:]
-    total = torch.zeros_like(x)
-    for down, right, weight in _NEIGHBOURS:
-        here = (..., slice(height - down), slice(max(0, -right), width - max(0, right)))
-        there = (..., slice(down, height), slice(max(0, right), width - max(0, -right)))
-        change = x[there] - x[here]
-        total[here].add_(change, alpha=weight)
-        total[there].sub_(change, alpha=weight)
-    return total
-
-
 def _dot(a: Tensor, b: Tensor, scratch: Tensor) -> Tensor:
     return torch.mul(a, b, out=scratch).sum(dim=(2, 3), keepdim=True)
-
-
-def _largest(values: Tensor) -> Tensor:
-    images, height, width = values.shape[1:]
-    if values.is_cuda:
-        return values.amax(dim=(2, 3), keepdim=True)
-    # Row by row over contiguous memory: ten times as fast as both dimensions at once.
-    rows = values.permute(0, 2, 3, 1).reshape(height, width * images)
-    return rows.amax(dim=0).view(width, images).amax(dim=0).view(1, images, 1, 1)
