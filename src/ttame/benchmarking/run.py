@@ -20,10 +20,10 @@ from ttame.benchmarking.engine import FAILED, NOT_POSSIBLE, compute
 from ttame.benchmarking.parallel import compute_in_processes, logging_to, move
 from ttame.benchmarking.plan import OWN, Plan
 from ttame.benchmarking.records import RecordFile, read_records, record_path
-from ttame.benchmarking.report import write_report
+from ttame.benchmarking.report.page import write_report
+from ttame.benchmarking.report.sheets import make_sheets
 from ttame.benchmarking.scoring import problem
 from ttame.benchmarking.settings import check_free, describe_settings, open_folder
-from ttame.benchmarking.sheets import make_sheets
 from ttame.errors import InputError
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tiny_backbone import tiny_backbone
-from ttame.benchmarking.contact import SIDE, contact_sheet, jpeg
+from ttame.benchmarking.report.contact import SIDE, contact_sheet, jpeg
 from ttame.errors import BackboneError, InputError
 from ttame.methods.registry import Method, get_method
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ttame.benchmarking.contact import jpeg
-from ttame.benchmarking.markup import DASH, Html, element, join, picture
+from ttame.benchmarking.report.contact import jpeg
+from ttame.benchmarking.report.markup import DASH, Html, element, join, picture
 from ttame.pictures import COLOUR_MAP
 
 if TYPE_CHECKING:
-    from ttame.benchmarking.contact import Cell, Row, Sheet
+    from ttame.benchmarking.report.contact import Cell, Row, Sheet
 
 
 def sheet_section(sheet: Sheet) -> Html:

@@ -9,10 +9,11 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-from ttame.benchmarking.markup import DASH, Html, element, join, nested
-from ttame.benchmarking.report_figures import cost_section, curve_section, rank_section
-from ttame.benchmarking.report_maps import bar_style, sheet_section
-from ttame.benchmarking.report_scores import (
+from ttame.benchmarking.report.figures import cost_section, curve_section, rank_section
+from ttame.benchmarking.report.maps import bar_style, sheet_section
+from ttame.benchmarking.report.markup import DASH, Html, element, join, nested
+from ttame.benchmarking.report.score_table import score_table
+from ttame.benchmarking.report.scores import (
     columns,
     cost_columns,
     family_tables,
@@ -22,13 +23,12 @@ from ttame.benchmarking.report_scores import (
     table_methods,
     verdict,
 )
-from ttame.benchmarking.score_table import score_table
 from ttame.files import write_atomically
 
 if TYPE_CHECKING:
     from ttame.benchmarking.benchmark_result import BenchmarkResult
-    from ttame.benchmarking.contact import Sheet
-    from ttame.benchmarking.score_table import Column
+    from ttame.benchmarking.report.contact import Sheet
+    from ttame.benchmarking.report.score_table import Column
 
 NAME = "report.html"
 
@@ -57,7 +57,7 @@ def write_report(
     Args:
         result: What the benchmark returned or :meth:`BenchmarkResult.load` read.
         folder: Where the file goes; made if missing.
-        sheet: Maps of a few photos, see :func:`ttame.benchmarking.contact.contact_sheet`.
+        sheet: Maps of a few photos, see :func:`ttame.benchmarking.report.contact.contact_sheet`.
         worst: Maps of the photos on which the explainer does worst.
 
     Returns:
@@ -114,7 +114,7 @@ def make_page(
         element("main", *(_section(name, *parts) for name, parts in shown.items())),
         _footer(result),
     )
-    template = importlib.resources.files("ttame.benchmarking").joinpath("report.html")
+    template = importlib.resources.files("ttame.benchmarking.report").joinpath("template.html")
     page = Template(template.read_text(encoding="utf-8"))
     return page.substitute(title=join(title), body=body, bar=bar_style())
 

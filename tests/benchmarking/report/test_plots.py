@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ttame.benchmarking.plots import Panel, panel_figure, rank_figure, tied_groups
-from ttame.benchmarking.styles import method_styles
-from ttame.benchmarking.svg import to_svg
+from ttame.benchmarking.report.plots import Panel, panel_figure, rank_figure, tied_groups
+from ttame.benchmarking.report.styles import method_styles
+from ttame.benchmarking.report.svg import to_svg
 
 TITLES = {"ttame": "T-TAME", "gradcam": "Grad-CAM", "random": "Random"}
 STYLES = method_styles({"ttame": {}, "gradcam": {}, "random": {"control": True}})

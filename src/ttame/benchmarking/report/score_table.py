@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ttame.benchmarking.markup import DASH, Html, element, join
+from ttame.benchmarking.report.markup import DASH, Html, element, join
 
 if TYPE_CHECKING:
     from ttame.benchmarking.means import Mean

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ttame.benchmarking.contact import Sheet, contact_sheet
 from ttame.benchmarking.plan import OWN
-from ttame.benchmarking.worst import Worst, worst_cases
+from ttame.benchmarking.report.contact import Sheet, contact_sheet
+from ttame.benchmarking.report.worst import Worst, worst_cases
 from ttame.images.dataset import PhotoDataset, Sample
 from ttame.images.listing import Photo
 
@@ -42,7 +42,7 @@ def make_sheets(
         methods: Of the result; those that were not possible are left out.
         count: Photos of the first sheet, drawn with the result's seed.
         worst: Photos of either kind on the second sheet, see
-            :func:`ttame.benchmarking.worst.worst_cases`.
+            :func:`ttame.benchmarking.report.worst.worst_cases`.
         metric: Of the worst cases; None takes ``ad_50_matched``, or the first metric with a
             direction.
 

@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from ttame.benchmarking.worst import worst_cases
+from ttame.benchmarking.report.worst import worst_cases
 from ttame.errors import UnknownNameError
 
 VALUES = {

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ttame.benchmarking.markup import printable
+from ttame.benchmarking.report.markup import printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

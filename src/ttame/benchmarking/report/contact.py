@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from PIL import Image
 
-from ttame.benchmarking.markup import DASH
+from ttame.benchmarking.report.markup import DASH
 from ttame.errors import InputError
 from ttame.metrics.case import normalised
 from ttame.metrics.shares import full_masks, without_nan

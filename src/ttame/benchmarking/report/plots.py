@@ -6,14 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from ttame.benchmarking.markup import printable
-from ttame.benchmarking.svg import FAINT, INK, LINE, theme
+from ttame.benchmarking.report.markup import printable
+from ttame.benchmarking.report.svg import FAINT, INK, LINE, theme
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ttame.benchmarking.styles import Style
+    from ttame.benchmarking.report.styles import Style
 
 _COLUMNS = 3
 _HEAD = 0.3  # inches of a title

@@ -6,17 +6,17 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ttame.benchmarking.markup import Html, element, join
-from ttame.benchmarking.plots import Panel, panel_figure, rank_figure
-from ttame.benchmarking.report_scores import metric_ranks
-from ttame.benchmarking.styles import method_styles
-from ttame.benchmarking.svg import to_svg
+from ttame.benchmarking.report.markup import Html, element, join
+from ttame.benchmarking.report.plots import Panel, panel_figure, rank_figure
+from ttame.benchmarking.report.scores import metric_ranks
+from ttame.benchmarking.report.styles import method_styles
+from ttame.benchmarking.report.svg import to_svg
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ttame.benchmarking.benchmark_result import BenchmarkResult
-    from ttame.benchmarking.score_table import Column
+    from ttame.benchmarking.report.score_table import Column
 
 MAIN_METRICS = (
     *("ad_50_matched", "ic_50_matched", "ad_50", "road_morf", "road_lerf", "road_combined"),

@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ttame.benchmarking.families import by_family, packed
-from ttame.benchmarking.markup import Html, element, join
 from ttame.benchmarking.means import Mean
 from ttame.benchmarking.plan import OWN
-from ttame.benchmarking.score_table import Column, score_table, shown
+from ttame.benchmarking.report.families import by_family, packed
+from ttame.benchmarking.report.markup import Html, element, join
+from ttame.benchmarking.report.score_table import Column, score_table, shown
 
 if TYPE_CHECKING:
     from ttame.benchmarking.benchmark_result import BenchmarkResult

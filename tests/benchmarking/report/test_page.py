@@ -12,13 +12,13 @@ from PIL import Image
 from made_result import METHODS, METRICS, made_result
 from tiny_backbone import tiny_backbone, tiny_photos
 from ttame.benchmarking.comparisons import compare
-from ttame.benchmarking.contact import Cell, Row, Sheet
-from ttame.benchmarking.markup import DASH, element, nested
 from ttame.benchmarking.means import Mean
-from ttame.benchmarking.report import make_page, write_report
-from ttame.benchmarking.report_scores import columns
-from ttame.benchmarking.score_table import Column, score_table, shown
-from ttame.benchmarking.sheets import make_sheets
+from ttame.benchmarking.report.contact import Cell, Row, Sheet
+from ttame.benchmarking.report.markup import DASH, element, nested
+from ttame.benchmarking.report.page import make_page, write_report
+from ttame.benchmarking.report.score_table import Column, score_table, shown
+from ttame.benchmarking.report.scores import columns
+from ttame.benchmarking.report.sheets import make_sheets
 from ttame.methods.registry import Method, get_method
 from ttame.metrics.measure import Metric
 
