@@ -23,8 +23,9 @@ _WEIGHTS = ((1.0, 2.0, 1.0), (2.0, 0.0, 2.0), (1.0, 2.0, 1.0))
 _LAPLACIAN = ((1.0, 2.0, 1.0), (2.0, -12.0, 2.0), (1.0, 2.0, 1.0))
 _RESTRICTION = ((0.25, 0.5, 0.25), (0.5, 1.0, 0.5), (0.25, 0.5, 0.25))
 _COARSEST = 8
-# Now and then the residual is computed afresh: the running one gathers rounding errors of one sign,
-# which a hole amplifies by its area. Numbers of 11 bits after the point are summed without any.
+# The residual is computed without rounding at the start and afresh now and then: the running one
+# gathers rounding errors of one sign, which a hole amplifies by its area. Numbers of 11 bits after
+# the point are summed without any.
 _REFRESH = 4
 _EXACT = 2.0**11
 # In the plane an error of 1 in a single pixel, 0 at a distance of 500 pixels, has at least the
@@ -87,8 +88,8 @@ class Holes:
             (N, H, W) float32, the known pixels unchanged.
         """
         x = self._start(images)
-        residual = self._sent(x)
         scratch = torch.empty_like(x)
+        residual = self._exactly_sent(x, scratch)
         z = self._correct(residual)
         direction = z.clone()
         size = _dot(residual, z, scratch)
