@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from ttame.metrics.case import Case
 
-# RISE takes 224 steps at 224 pixels. Against 112 steps, 28 differ by less than 1 point per photo and
-# a quarter of a point in the mean (Grad-CAM and random maps on four photos).
+# RISE takes 224 steps at 224 pixels. Against 112 steps, 28 differ by less than 1 point per photo
+# and a quarter of a point in the mean (Grad-CAM and random maps on four photos).
 DEFAULT_STEPS = 28
 _KERNEL = 11
 _SIGMA = 5.0

@@ -195,7 +195,8 @@ def _inverse(mask: Tensor, diagonal: Tensor) -> Tensor:
     flat = mask[0].flatten(1)
     pairs = flat[:, :, None] * flat[:, None]
     matrix = torch.diag_embed(torch.where(flat > 0, diagonal[0].flatten(1), 1)) - links * pairs
-    return torch.linalg.inv(matrix) * pairs
+    inverse: Tensor = torch.linalg.inv(matrix)
+    return inverse * pairs
 
 
 def _dot(a: Tensor, b: Tensor, scratch: Tensor) -> Tensor:

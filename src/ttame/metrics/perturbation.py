@@ -70,7 +70,7 @@ def logits_along(case: Case, changes: Sequence[int], changed: Callable[[int], Te
     parts = []
     for start in range(0, len(changes), together):
         group = [changed(change) for change in changes[start : start + together]]
-        parts.append(case.logits(torch.cat(group)).unflatten(0, (len(group), images)))
+        parts.append(case.logits(torch.cat(group)).view(len(group), images, -1))
     return torch.cat(parts).transpose(0, 1)
 
 

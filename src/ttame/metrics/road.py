@@ -30,6 +30,7 @@ def first_to_go(ranks: Tensor, share: float) -> Tensor:
         (B, H, W) boolean.
 
     Example:
+        >>> import torch
         >>> first_to_go(torch.tensor([[[3, 0], [1, 2]]]), 0.5)
         tensor([[[False,  True],
                  [ True, False]]])
