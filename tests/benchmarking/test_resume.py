@@ -64,6 +64,21 @@ def test_a_finished_run_is_read_again_without_computing(explainer, tmp_path, mon
     assert before == {name: (tmp_path / "out" / name).read_bytes() for name in FILES}
 
 
+def test_another_view_of_the_photos_or_another_device_is_another_run(explainer, tmp_path):
+    photos = tiny_photos(tmp_path / "photos", 2)
+    run(explainer, photos, tmp_path / "out")
+    settings = tmp_path / "out" / "settings.json"
+    before = settings.read_text()
+    settings.write_text(before.replace('"device": "cpu"', '"device": "cuda"'))
+    with pytest.raises(InputError, match="'cuda' then, 'cpu' now"):
+        run(explainer, photos, tmp_path / "out", resume=True)
+    settings.write_text(before)
+    other = ttame.new_explainer(tiny_backbone(crop=(24, 32)))
+    other.attention.load_state_dict(explainer.attention.state_dict())
+    with pytest.raises(InputError, match="classifier preprocessing crop"):
+        run(other, photos, tmp_path / "out", resume=True)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -46,10 +46,12 @@ _CONVENTIONS = {
     "to the input (align_corners=False)",
     "nan_maps": "a map with NaN or infinity counts as all zeros",
     "interval": "95 % percentile bootstrap over images, 2000 resamples",
-    "photos": "in seeded random order; slow methods and measures are given the first slow_images",
+    "photos": "in seeded random order; slow methods and measures are given the first slow_images, "
+    "and measures that explain again are taken of slow methods on a fifth of them",
     "boxes": "photos with boxes are squashed to the classifier's input, nothing is cropped",
     "halves": "by the SHA-256 of the file name: even is choosing, odd is reporting",
-    "passes": "of the classifier for the maps of one image, counted by hooks",
+    "passes": "of the classifier for the maps of one image, counted by hooks; changed copies that "
+    "share a pass up to a layer count as one",
     "mask_space": "pixel: the mask multiplies the [0, 1] image, which is then normalised; measures "
     "that do otherwise say so in their options",
 }
@@ -150,7 +152,7 @@ def benchmark(
     place = str(device or next(classifier.parameters()).device)
     start = time.perf_counter()
     with _folder(folder) as work:
-        content = open_folder(work, describe_settings(plan), resume, command)
+        content = open_folder(work, describe_settings(plan, place), resume, command)
         with logging_to(work):
             _compute(plan, work, jobs, place, workers, progress)
         result = _result(plan, content, read_records(work))

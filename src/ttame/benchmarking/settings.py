@@ -24,13 +24,21 @@ SETTINGS = "settings.json"
 _PACKAGES = ("torch", "torchvision", "timm", "numpy", "grad-cam", "captum")
 
 
-def describe_settings(plan: Plan) -> dict[str, Any]:
-    """Return everything that a run's values depend on, as plain values for JSON."""
+def describe_settings(plan: Plan, device: str) -> dict[str, Any]:
+    """Return everything that a run's values depend on, as plain values for JSON.
+
+    Of the device only its kind counts: random numbers differ between CPU and GPU, and times must
+    not be mixed.
+    """
     settings = {
         "classifier": describe_classifier(plan.backbone),
         "judge": None if plan.judge is None else describe_classifier(plan.judge),
         "explainers": {
-            name: {"attention": fingerprint(item.attention), "mask_form": item.mask_form}
+            name: {
+                "attention": fingerprint(item.attention),
+                "mask_form": item.mask_form,
+                "layers": list(item.backbone.layers),
+            }
             for name, item in plan.explainers.items()
         },
         "methods": {method.name: dict(method.options) for method in plan.methods},
@@ -49,6 +57,9 @@ def describe_settings(plan: Plan) -> dict[str, Any]:
         "half": plan.half,
         "batch_size": plan.batch_size,
         "slow_images": plan.slow_images,
+        "slow": [method.name for method in plan.methods if method.slow]
+        + [measure.name for item in plan.sets for measure in item.measures if measure.slow],
+        "device": device.partition(":")[0],
         "seed": plan.seed,
         "versions": versions(),
     }
@@ -58,12 +69,13 @@ def describe_settings(plan: Plan) -> dict[str, Any]:
 
 
 def describe_classifier(backbone: Backbone) -> dict[str, Any]:
-    """Return a classifier's name, source and fingerprint."""
+    """Return a classifier's name, source, fingerprint of its weights, and what it is given."""
     identity = backbone.identity
     return {
         "name": identity.name,
         "source": identity.source,
         "fingerprint": identity.fingerprint,
+        "preprocessing": backbone.preprocessing.to_dict(),
     }
 
 
