@@ -172,6 +172,24 @@ def test_a_measure_that_fails_costs_only_its_own_values(explainer, photos):
     assert result.means()["gradcam"]["pixel"].n == 8
 
 
+def test_measures_that_explain_again_take_a_fifth_of_the_few_photos_of_slow_methods(
+    explainer, photos
+):
+    seen = []
+
+    def counting(backbone, images, classes):
+        seen.append(len(images))
+        return images[:, :1]
+
+    slow = Method("slow", "Slow", counting, slow=True)
+    settings = {"methods": [slow, "random"], "measures": ["confidence", "class_swap"]}
+    means = run(explainer, photos, slow_images=6, **settings).means()
+    assert {m: means[m]["ad_50"].n for m in means} == {"ttame": 8, "slow": 6, "random": 8}
+    swapped = {m: means[m]["class_swap_similarity"].n for m in means}
+    assert swapped == {"ttame": 8, "slow": 2, "random": 8}
+    assert seen == [1, 3, 2, 3]  # warm-up, first batch, its first two again, second batch
+
+
 def test_slow_methods_and_measures_get_the_first_photos(explainer, photos):
     slow = brightness("slow", slow=True)
     measures = ["confidence", pixel_measure(slow=True)]

@@ -123,11 +123,9 @@ class _Run:
         photos: Classified,
         places: Sequence[int],
     ) -> Record:
-        slow = self.plan.count(photo_set, slow=True)
-        few = sum(place < slow for place in places)
-        measures = [
-            (measure, few if measure.slow else len(places)) for measure in photo_set.measures
-        ]
+        limits = [self.plan.measured(photo_set, method, each) for each in photo_set.measures]
+        counts = [sum(place < limit for place in places) for limit in limits]
+        measures = list(zip(photo_set.measures, counts, strict=True))
         try:
             with _seeded(self.plan.seed, unit):
                 self._warm_up(method)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 OWN = "ttame"
 """Name of the explainer that a run is about."""
+
+_AGAIN = 5
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,8 @@ class Plan:
         others: Methods to compare with.
         explainers: Explainers that take part as methods, by name.
         batch_size: Photos per batch, and most changed images per forward pass.
-        slow_images: Slow methods and measures are given the first so many photos of each set.
+        slow_images: Slow methods and measures are given the first so many photos of each set; see
+            :meth:`measured` for measures that explain again.
         seed: Of everything drawn.
         judge: Another classifier, for measures that need one.
         half: Which half of the photos the sets were drawn from.
@@ -87,6 +91,17 @@ class Plan:
     def count(self, photo_set: PhotoSet, slow: bool) -> int:
         """Return how many photos of a set are given to what is slow or not."""
         return min(len(photo_set.photos), self.slow_images) if slow else len(photo_set.photos)
+
+    def measured(self, photo_set: PhotoSet, method: Method, measure: Measure) -> int:
+        """Return on how many photos of a set a measure is taken of a method.
+
+        A measure that explains again costs a slow method several times its maps: it gets a fifth
+        of the few photos.
+        """
+        few = self.count(photo_set, method.slow or measure.slow)
+        if method.slow and "maps" in measure.needs:
+            return min(few, math.ceil(self.slow_images / _AGAIN))
+        return few
 
     def units(self) -> Iterator[Unit]:
         """Yield all units, batch by batch with all methods."""
