@@ -133,8 +133,8 @@ def compute_in_processes(
     if dead:
         raise TtameError(
             f"{len(dead)} of {jobs} processes ended early (exit code {dead[0].exitcode}; "
-            f"{folder / LOG} may tell why); run the same command with --resume, with "
-            "fewer jobs or a smaller batch size if the memory was too small"
+            f"{folder / LOG} may tell why); run the same command with --resume, and with fewer "
+            "jobs if the memory was too small"
         )
 
 
