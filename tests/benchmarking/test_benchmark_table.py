@@ -17,7 +17,8 @@ METRICS = {
 }
 
 
-def made(**values):
+def made(short=(), **values):
+    """A result on two photos; the methods in ``short`` have the first one only."""
     rows = [
         {
             **{"set": "photos", "file": file, "half": "choosing", "class_index": 0},
@@ -27,7 +28,7 @@ def made(**values):
         }
         for method, number in values.items()
         for file in ("a", "b")
-        if not (method == "rise" and file == "b")
+        if not (method in short and file == "b")
     ]
     methods = {
         "ttame": {"title": "T-TAME", "status": "ok"},
@@ -52,12 +53,19 @@ def test_best_is_bold_and_the_impossible_stays():
     assert "\x1b[1m60.0\x1b[0m" in text  # higher IC
     assert "\x1b[1m0\x1b[0m" not in text  # a control is no rival
     assert "\x1b[3mAll ones\x1b[0m" in text
-    assert "n=1" in text
     assert "Rollout: not possible: no attention" in text
     assert "RISE, road: no values: too few pixels" in text
     assert "2 photos, 1 unreadable left out" in text
     assert "own" in text
     assert "77.7" not in text  # of a measure without main metrics only the first is shown
+
+
+def test_a_method_with_fewer_photos_is_never_the_best():
+    few = made(short=["rise"], ttame=10.0, other=11.0, rise=1.0)
+    text = render(few.table())
+    assert "\x1b[1m10.0\x1b[0m" in text
+    assert "\x1b[1m1.0\x1b[0m" not in text
+    assert "n=1" in text
 
 
 def test_blocks_fit_the_width():

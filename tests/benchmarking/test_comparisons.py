@@ -58,7 +58,8 @@ def test_pairs_are_photos_that_both_have():
     found = compare(table, ["a", "b"], METRICS)["metrics"]
     assert found["ad"]["methods"]["b"]["n"] == 2
     assert found["ad"]["methods"]["b"]["difference"] == 7.5
-    assert found["ad"]["ranked_photos"] == 2
+    assert found["ad"]["best"] == "a"
+    assert found["ad"]["ranked_photos"] == 0  # nobody else has all of a's photos
     assert "ic" not in found
 
 
@@ -72,3 +73,27 @@ def test_controls_that_are_no_rivals_do_not_change_the_others():
 def test_one_photo_with_two_objects_of_a_class():
     table = pd.concat([frame(a=([1.0], [1.0]), b=([2.0], [2.0]))] * 2)
     assert compare(table, ["a", "b"], METRICS)["metrics"]["ad"]["methods"]["b"]["n"] == 2
+
+
+def test_a_few_good_photos_make_no_best_method():
+    photos = [f"{index}.jpg" for index in range(40)]
+    fast = pd.DataFrame(
+        {
+            "set": "photos",
+            "file": photos,
+            "class_index": 0,
+            "method": "fast",
+            "ad_100": [1.0] * 10 + [50.0] * 30,
+        }
+    )
+    other = fast.assign(method="other", ad_100=fast["ad_100"] + 5)
+    # Worse on every photo it was given, but given only the easy ones.
+    slow = fast.head(10).assign(method="slow", ad_100=8.0)
+    table = pd.concat([fast, other, slow], ignore_index=True)
+    metrics = {"ad_100": Metric("AD", higher_is_better=False)}
+    found = compare(table, ["fast", "other", "slow"], metrics)["metrics"]["ad_100"]
+    assert found["best"] == "fast"
+    assert found["methods"]["slow"]["difference"] == 7
+    assert found["methods"]["slow"]["n"] == 10
+    assert set(found["ranks"]) == {"fast", "other"}
+    assert found["ranked_photos"] == 40

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ttame.benchmarking.means import leaders
 from ttame.errors import unknown_name
 
 if TYPE_CHECKING:
@@ -56,19 +57,15 @@ def make_tables(
     return Group(*(_block(result, block, means) for block in blocks), *_notes(result))
 
 
-def best_methods(result: BenchmarkResult, metric: str) -> set[str]:
+def best_methods(result: BenchmarkResult, metric: str) -> frozenset[str]:
     """Return who has the best mean, controls left out; nobody without a rival or a better end."""
-    better = result.metrics[metric].higher_is_better
     means = result.means()
-    values = {
-        name: means[name][metric].mean
+    rivals = {
+        name: means[name][metric]
         for name, details in result.methods.items()
         if not details.get("control") and metric in means[name]
     }
-    if better is None or len(values) < 2:
-        return set()
-    target = max(values.values()) if better else min(values.values())
-    return {name for name, value in values.items() if value == target}
+    return leaders(rivals, result.metrics[metric].higher_is_better)
 
 
 def _main(result: BenchmarkResult) -> list[str]:

@@ -38,13 +38,15 @@ def compare(
     Returns:
         ``level`` and ``test`` in words, and ``metrics``: by metric
 
-        - ``best``: the method with the best mean over its photos;
+        - ``best``: the method with the best mean, of those that have the most photos (a slow one
+          that was scored on fewer cannot be the best, but is compared with it);
         - ``methods``: for every other one the mean ``difference`` from the best (its value minus
           the best's) on the photos that both have, ``low`` and ``high`` of the 95 % bootstrap
           interval, ``n``, ``p``, ``p_holm`` (over the metric's methods) and ``significant``;
         - ``ranks`` (1 the best), ``ranked_photos``, ``friedman`` (``statistic``, ``p``) and
-          ``critical_difference`` (Nemenyi, 5 %) on the photos that all methods have; with fewer
-          than two methods or no such photo there are none.
+          ``critical_difference`` (Nemenyi, 5 %) of the methods that have the most photos, on the
+          photos that all of them have; with fewer than two methods or no such photo there are
+          none.
     """
     compared = {}
     for name, metric in metrics.items():
@@ -53,7 +55,9 @@ def compare(
         table = _table(per_image, rivals, name)
         if table.shape[1] > 1:
             higher = metric.higher_is_better
-            compared[name] = {**_with_best(table, higher, seed), **_ranks(table, higher)}
+            most = table.loc[:, table.count() == table.count().max()]
+            best = str(most.mean().idxmax() if higher else most.mean().idxmin())
+            compared[name] = {**_with_best(table, best, seed), **_ranks(most, higher)}
     return {
         "level": LEVEL,
         "test": "two-sided sign-flip permutation test of the mean paired difference, 9999 flips; "
@@ -75,9 +79,7 @@ def _table(per_image: pd.DataFrame, rivals: Sequence[str], metric: str) -> pd.Da
     return present
 
 
-def _with_best(table: pd.DataFrame, higher: bool, seed: int) -> dict[str, Any]:
-    means = table.mean()
-    best = str(means.idxmax() if higher else means.idxmin())
+def _with_best(table: pd.DataFrame, best: str, seed: int) -> dict[str, Any]:
     others = [name for name in table.columns if name != best]
     differences = table[others].sub(table[best], axis=0)
     intervals = column_means(differences, seed=seed)
@@ -113,7 +115,7 @@ def _p_values(differences: pd.DataFrame, seed: int) -> list[float]:
 
 def _ranks(table: pd.DataFrame, higher: bool) -> dict[str, Any]:
     common = table.dropna()
-    if not len(common):
+    if not len(common) or common.shape[1] < 2:
         return {"ranked_photos": 0}
     ranks = photo_ranks(common.to_numpy(dtype=np.float64), higher)
     return {

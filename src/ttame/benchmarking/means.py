@@ -83,6 +83,33 @@ def summary_table(means: Mapping[str, Mapping[str, Mean]]) -> pd.DataFrame:
     return frame
 
 
+def leaders(means: Mapping[str, Mean], higher_is_better: bool | None) -> frozenset[str]:
+    """Return who has the best mean of those that were scored on the most images.
+
+    A mean over a few images says little beside one over many, so a slow method that was scored on
+    fewer takes no part; what it is worth is told by its paired difference from the best.
+
+    Args:
+        means: One metric's mean by method, without controls.
+        higher_is_better: None where neither end is better.
+
+    Returns:
+        Usually one name; none where there is nobody to compare with or neither end is better.
+
+    Example:
+        >>> few, many = Mean(9.0, 8.0, 10.0, 5), Mean(7.0, 6.0, 8.0, 50)
+        >>> leaders({"slow": few, "fast": many, "other": many._replace(mean=6.0)}, True)
+        frozenset({'fast'})
+    """
+    known = {name: mean for name, mean in means.items() if math.isfinite(mean.mean)}
+    if higher_is_better is None or len(known) < 2:
+        return frozenset()
+    most = max(mean.n for mean in known.values())
+    values = {name: mean.mean for name, mean in known.items() if mean.n == most}
+    target = max(values.values()) if higher_is_better else min(values.values())
+    return frozenset(name for name, value in values.items() if value == target)
+
+
 def means_to_json(means: Mapping[str, Mapping[str, Mean]]) -> dict[str, dict[str, Any]]:
     """Return ``<method>.<metric>.{mean,low,high,n}`` with None for NaN, as JSON knows none."""
     return {

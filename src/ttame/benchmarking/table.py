@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
+from ttame.benchmarking.means import leaders
 from ttame.errors import unknown_name
 from ttame.metrics.faithfulness import CONFIDENCE_METRICS
 
@@ -62,15 +62,11 @@ def make_table(evaluation: Evaluation, scores: Sequence[str] = ("ad", "ic")) -> 
 
 def best_methods(
     means: Mapping[str, Mapping[str, Mean]], rivals: Sequence[str], metric: str
-) -> set[str]:
+) -> frozenset[str]:
     """Return who has the best mean; nobody where there is no rival or neither end is better."""
     kind = CONFIDENCE_METRICS.get(_score(metric))
-    values = {method: means[method][metric].mean for method in rivals}
-    values = {method: value for method, value in values.items() if not math.isnan(value)}
-    if kind is None or len(values) < 2:
-        return set()
-    target = max(values.values()) if kind.higher_is_better else min(values.values())
-    return {method for method, value in values.items() if value == target}
+    rivalling = {method: means[method][metric] for method in rivals}
+    return leaders(rivalling, None if kind is None else kind.higher_is_better)
 
 
 def _score(metric: str) -> str:

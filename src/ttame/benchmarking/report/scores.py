@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ttame.benchmarking.means import Mean
+from ttame.benchmarking.means import Mean, leaders
 from ttame.benchmarking.plan import OWN
 from ttame.benchmarking.report.families import by_family, packed
 from ttame.benchmarking.report.markup import Html, element, join
@@ -41,7 +41,8 @@ def columns(result: BenchmarkResult) -> dict[str, Column]:
         cells = {method: means[method][name] for method in means if name in means[method]}
         if not any(math.isfinite(mean.mean) for mean in cells.values()):
             continue
-        best = _best(result, cells, metric.higher_is_better)
+        rivals = {name: mean for name, mean in cells.items() if _rival(result.methods, name)}
+        best = leaders(rivals, metric.higher_is_better)
         tied = tied_with_best(result, name) - best if best else set()
         found[name] = Column(
             name, metric.title, metric.unit, metric.higher_is_better, cells, best, frozenset(tied)
@@ -185,20 +186,6 @@ def _reason(status: str) -> str:
 
 def _rival(methods: Mapping[str, Mapping[str, Any]], name: str) -> bool:
     return not methods[name].get("control")
-
-
-def _best(
-    result: BenchmarkResult, cells: Mapping[str, Mean], higher: bool | None
-) -> frozenset[str]:
-    values = {
-        name: mean.mean
-        for name, mean in cells.items()
-        if not result.methods[name].get("control") and math.isfinite(mean.mean)
-    }
-    if higher is None or len(values) < 2:
-        return frozenset()
-    target = max(values.values()) if higher else min(values.values())
-    return frozenset(name for name, value in values.items() if value == target)
 
 
 def _controls_ahead(
