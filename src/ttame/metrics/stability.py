@@ -8,7 +8,7 @@ import torch
 
 from ttame.errors import InputError
 from ttame.metrics.measure import Metric, Scores, register
-from ttame.metrics.similarity import map_similarity
+from ttame.metrics.similarity import is_constant, map_similarity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,7 +79,8 @@ def sensitivity(
     """Explain each image again with a little noise on it, for the same class.
 
     Costs ``draws`` more explanations. A correlation is used, not the norm of the difference: norms
-    favour maps of small area. By value, not by rank, because ranks order the faint background.
+    favour maps of small area. By value, not by rank, because ranks order the faint background. A
+    constant mask gets 0: a method must not win by saying nothing, or by giving NaN.
 
     Args:
         case: Photos, masks and the method.
@@ -95,7 +96,8 @@ def sensitivity(
     """
     versions = noisy(case.pixels, std, draws, case.seeds)
     found = [map_similarity(case.masks, case.masks_of(part), correlation) for part in versions]
-    return Scores({"noise_similarity": torch.stack(found).mean(dim=0)})
+    values = torch.stack(found).mean(dim=0)
+    return Scores({"noise_similarity": values.masked_fill(is_constant(case.masks), 0)})
 
 
 @register(
