@@ -13,8 +13,8 @@ from tiny_backbone import tiny_backbone, tiny_photos
 from ttame.benchmarking.benchmark_result import KEYS, BenchmarkResult
 from ttame.benchmarking.halves import half_of
 from ttame.errors import BackboneError, ImageError, InputError, UnknownNameError
-from ttame.methods.registry import Method
-from ttame.metrics.measure import Measure, Metric, Scores
+from ttame.methods.registry import Method, get_method
+from ttame.metrics.measure import Measure, Metric, Scores, get_measure
 
 
 @pytest.fixture(scope="module")
@@ -170,6 +170,12 @@ def test_a_measure_that_fails_costs_only_its_own_values(explainer, photos):
     assert result.methods["gradcam"]["problems"] == {"sick": "no judge today"}
     assert set(result.means()["gradcam"]) == {"pixel"}
     assert result.means()["gradcam"]["pixel"].n == 8
+
+
+def test_what_a_classifier_cannot_do_is_told_whatever_its_options(explainer, photos):
+    result = run(explainer, photos, methods=[get_method("rollout", residual=0.1), "random"])
+    assert "vision transformers" in result.methods["rollout"]["status"]
+    assert result.means()["random"]["ad_50"].n == 8
 
 
 def test_measures_that_explain_again_take_a_fifth_of_the_few_photos_of_slow_methods(
@@ -345,6 +351,11 @@ def test_wrong_arguments_are_refused_before_any_work(explainer, photos, tmp_path
         (InputError, {"jobs": 0}),
         (InputError, {"images": 0}),
         (InputError, {"judge": tiny_backbone(classes=4)}),
+        (InputError, {"judge": explainer.backbone}),
+        (InputError, {"measures": [get_measure("confidence", shares=(2.0,))]}),
+        (InputError, {"measures": [get_measure("insertion_deletion", deletion_fill="blck")]}),
+        (InputError, {"methods": [get_method("rise", masks=0)]}),
+        (InputError, {"methods": [get_method("scorecam", channels="all")]}),
         (InputError, {"measures": [pixel_measure(), twin]}),
         (InputError, {"explainers": {"ttame": explainer}}),
     ]:

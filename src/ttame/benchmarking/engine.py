@@ -5,23 +5,26 @@ from __future__ import annotations
 import logging
 import random
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from ttame.benchmarking.records import Unit
 from ttame.benchmarking.scoring import Classified, Scorer, free_memory, problem
-from ttame.errors import ImageError, TtameError
+from ttame.errors import BackboneError, ImageError, InputError, TtameError
 from ttame.images.dataset import PhotoDataset, loader
+from ttame.methods.registry import methods as registered_methods
 from ttame.metrics.case import Truth
+from ttame.metrics.measure import measures as registered_measures
 
 if TYPE_CHECKING:
     from ttame.benchmarking.plan import PhotoSet, Plan
-    from ttame.benchmarking.records import Unit
     from ttame.images.dataset import Batch
     from ttame.methods.registry import Method
+    from ttame.metrics.measure import Measure
 
 _log = logging.getLogger(__name__)
 
@@ -59,7 +62,7 @@ def compute(
         TtameError: Only if ``strict``.
     """
     scorer = Scorer(plan.backbone, plan.batch_size, plan.judge, strict)
-    run = _Run(plan, scorer, device, strict, set(impossible))
+    run = _Run(plan, scorer, device, impossible)
     for photo_set in plan.sets:
         wanted: dict[int, list[Unit]] = {}
         for unit in units:
@@ -73,6 +76,48 @@ def compute(
             yield from run.batch(photo_set, wanted[number], batch, places)
 
 
+def try_options(plan: Plan, device: torch.device) -> None:
+    """Try methods and measures whose options were changed on one photo, before any work.
+
+    Else a wrong value would be told at the end of a long run, in the place of its numbers.
+
+    Args:
+        plan: What is to be computed; its classifier is on ``device``.
+        device: Where to compute.
+
+    Raises:
+        InputError: One of them fails. What a classifier cannot do, with whatever options, passes.
+    """
+    run = _Run(plan, Scorer(plan.backbone, plan.batch_size, plan.judge, strict=True), device)
+    known_methods, known_measures = registered_methods(), registered_measures()
+    for photo_set in plan.sets:
+        trials: list[tuple[Method, list[tuple[Measure, int]]]] = [
+            (method, []) for method in plan.methods if _changed(method, known_methods)
+        ]
+        trials += [
+            (known_methods["random"], [(measure, 1)])
+            for measure in photo_set.measures
+            if _changed(measure, known_measures)
+        ]
+        photos = run.first_photo([photo_set]) if trials else None
+        for method, measures in trials if photos is not None else []:
+            tried = measures[0][0] if measures else method
+            try:
+                with _seeded(plan.seed, Unit(photo_set.name, 0, method.name)):
+                    run.scorer.score(method, photos, measures)
+            except BackboneError:
+                continue
+            except Exception as error:
+                told = ", ".join(
+                    f"{tried.name}.{key}={tried.options[key]}" for key in tried.options
+                )
+                raise InputError(f"{problem(error)} ({told})") from error
+
+
+def _changed(found: Method | Measure, known: Mapping[str, Method] | Mapping[str, Measure]) -> bool:
+    return found.name in known and dict(known[found.name].options) != dict(found.options)
+
+
 def _read(plan: Plan, photo_set: PhotoSet, places: Sequence[int], workers: int) -> Iterator[Batch]:
     photos = [photo_set.photos[place] for place in places]
     dataset = PhotoDataset(photos, photo_set.preprocessing)
@@ -81,10 +126,10 @@ def _read(plan: Plan, photo_set: PhotoSet, places: Sequence[int], workers: int) 
 
 class _Run:
     def __init__(
-        self, plan: Plan, scorer: Scorer, device: torch.device, strict: bool, given_up: set[str]
+        self, plan: Plan, scorer: Scorer, device: torch.device, impossible: Sequence[str] = ()
     ) -> None:
-        self.plan, self.scorer, self.device, self.strict = plan, scorer, device, strict
-        self.given_up = given_up
+        self.plan, self.scorer, self.device = plan, scorer, device
+        self.given_up = set(impossible)
         self.methods = {method.name: method for method in plan.methods}
         self.warm: set[str] = set()
         self.first: Classified | None = None
@@ -133,7 +178,7 @@ class _Run:
             with _seeded(self.plan.seed, unit):
                 scored = self.scorer.score(method, photos, measures)
         except Exception as error:
-            if self.strict:
+            if self.scorer.strict:
                 raise
             self.given_up.add(method.name)
             free_memory()
@@ -154,19 +199,21 @@ class _Run:
             return
         method.check_packages()
         if self.first is None:
-            self.first = self._first_photo()
+            self.first = self.first_photo(self.plan.sets)
+        if self.first is None:
+            raise ImageError("no photo can be read")
         photo = self.first
         method(self.plan.backbone, photo.images, photo.classes[:, None])
         self.warm.add(method.name)
 
-    def _first_photo(self) -> Classified:
-        """Return the run's first readable photo, whatever unit comes first in this process."""
-        for photo_set in self.plan.sets:
+    def first_photo(self, sets: Sequence[PhotoSet]) -> Classified | None:
+        """Return the first readable photo of some sets, whatever unit comes first here."""
+        for photo_set in sets:
             for place in range(len(photo_set.photos)):
                 batch = next(_read(self.plan, photo_set, [place], 0))
                 if len(batch):
                     return self._classify(photo_set, batch, [place])
-        raise ImageError("no photo can be read")
+        return None
 
 
 def _moved(truth: Truth | None, device: torch.device) -> Truth | None:

@@ -16,7 +16,7 @@ from ttame.benchmarking import collecting
 from ttame.benchmarking.benchmark_result import BenchmarkResult
 from ttame.benchmarking.choosing import boxes_set, choose_measures, choose_methods, photo_set
 from ttame.benchmarking.comparisons import compare
-from ttame.benchmarking.engine import FAILED, NOT_POSSIBLE, compute
+from ttame.benchmarking.engine import FAILED, NOT_POSSIBLE, compute, try_options
 from ttame.benchmarking.parallel import compute_in_processes, logging_to, move
 from ttame.benchmarking.plan import OWN, Plan
 from ttame.benchmarking.records import RecordFile, read_records, record_path
@@ -118,7 +118,8 @@ def benchmark(
         Every image's values, means, curves, comparisons and times.
 
     Raises:
-        InputError: An argument is out of range, ``out`` is taken, or its run had other settings.
+        InputError: An argument or option is out of range, ``out`` is taken, or its run had other
+            settings.
         ImageError: No photo can be read.
         StorageError: ``out`` cannot be written.
         TtameError: A process died; what was finished is kept.
@@ -151,6 +152,8 @@ def benchmark(
     collecting.plan_metrics(plan)  # refuses metrics of the same name
     place = str(device or next(classifier.parameters()).device)
     start = time.perf_counter()
+    with _at(plan, torch.device(place)) as there:
+        try_options(plan, there)
     with _folder(folder) as work:
         content = open_folder(work, describe_settings(plan, place), resume, command)
         with logging_to(work):
@@ -202,6 +205,11 @@ def _judge(judge: Backbone | str | None, backbone: Backbone) -> Backbone | None:
         raise InputError(
             f"expected a judge over the same {backbone.num_classes} classes, got "
             f"{judge.identity.name} with {judge.num_classes}"
+        )
+    if judge is not None and judge.identity.fingerprint == backbone.identity.fingerprint:
+        raise InputError(
+            f"expected another classifier as judge, got {judge.identity.name} itself; a mask that "
+            "works on one classifier only would not be found out"
         )
     return judge
 
