@@ -133,6 +133,23 @@ def test_best_is_bold_tied_is_marked_and_controls_are_set_apart():
     assert columns(made_result())["mask_area"].best == frozenset()
 
 
+def test_a_slow_method_that_beats_the_best_on_its_few_photos_is_told():
+    table = made_result().per_image
+    slow = (table["method"] == "rise").to_numpy()
+    own = table.loc[table["method"] == "ttame", "srg"].to_numpy()
+    table.loc[slow, "srg"] = [
+        value + 3 if place < 9 else float("nan") for place, value in enumerate(own)
+    ]
+    rivals = ["ttame", "gradcam", "rise"]
+    result = replace(made_result(), per_image=table, comparisons=compare(table, rivals, METRICS))
+    found = columns(result)["srg"]
+    assert found.best == {"ttame"}
+    assert found.tied == {"rise"}
+    told = "better than the best on the photos they share: SRG (RISE by 3.00 on 9 photos)"
+    assert told in make_page(result)
+    assert "on the photos they share" not in make_page(made_result())
+
+
 def test_a_control_that_beats_all_is_told():
     result = made_result()
     result.per_image.loc[result.per_image["method"] == "random", "ad_50"] = 0.0

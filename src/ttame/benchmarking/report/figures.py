@@ -51,7 +51,8 @@ def rank_section(result: BenchmarkResult, found: Mapping[str, Column]) -> Html:
             continue
         difference = compared[column.name].get("critical_difference")
         difference = math.nan if difference is None else float(difference)
-        figure = rank_figure(ranks, difference, titles, styles, column.title)
+        photos = compared[column.name].get("ranked_photos")
+        figure = rank_figure(ranks, difference, titles, styles, f"{column.title}, n = {photos}")
         order = ", ".join(
             f"{titles[name]} {ranks[name]:.2f}" for name in sorted(ranks, key=ranks.__getitem__)
         )

@@ -33,15 +33,16 @@ if TYPE_CHECKING:
 NAME = "report.html"
 
 _READING = (
-    "Bold: the best mean among the methods. ≈: its paired difference from the best, photo by "
-    "photo, is not significant after Holm's correction. Small numbers: 95 % bootstrap interval of "
-    "the mean, and the number of photos where it is not the column's. Controls, in italics, "
-    "explain nothing; they take part in no comparison and show what a score is worth. ↑ higher is "
-    "better, ↓ lower is better."
+    "Bold: the best mean among the methods that were scored on all photos. ≈: not significantly "
+    "worse than it, photo by photo, after Holm's correction. Small numbers: 95 % bootstrap "
+    "interval of the mean, and the number of photos where it is not the column's. Controls, in "
+    "italics, explain nothing; they take part in no comparison and show what a score is worth. "
+    "↑ higher is better, ↓ lower is better."
 )
 _RANKS = (
-    "Mean rank over the photos, 1 for the best; methods joined by a bar differ by less than the "
-    "critical difference (Friedman and Nemenyi, after Demšar, JMLR 2006)."
+    "Mean rank, 1 for the best, over the n photos, of the methods that were scored on all of them; "
+    "methods joined by a bar differ by less than the critical difference (Friedman and Nemenyi, "
+    "after Demšar, JMLR 2006)."
 )
 _DETAILS = ("title", "control", "status", "reason", "subject", "slow")
 

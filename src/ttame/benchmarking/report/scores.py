@@ -51,13 +51,17 @@ def columns(result: BenchmarkResult) -> dict[str, Column]:
 
 
 def tied_with_best(result: BenchmarkResult, metric: str) -> set[str]:
-    """Return whose paired, Holm-corrected difference from the best is not significant."""
+    """Return who is not significantly worse than the best, paired and Holm-corrected.
+
+    A slow method may even be better on the few photos that it was given.
+    """
     comparison = result.comparisons.get("metrics", {}).get(metric, {})
+    sign = 1 if result.metrics[metric].higher_is_better else -1
     return {
         name
         for name, pair in comparison.get("methods", {}).items()
         # Without photos in common nothing was tested.
-        if pair["p_holm"] is not None and not pair["significant"]
+        if pair["p_holm"] is not None and (not pair["significant"] or sign * pair["difference"] > 0)
     }
 
 
@@ -67,7 +71,8 @@ def family_tables(result: BenchmarkResult, found: Mapping[str, Column]) -> Html:
     parts: list[object] = []
     for groups in packed(_by_family(found)):
         parts += [element("h3", ", ".join(groups)), score_table(groups, methods)]
-        parts += [_controls_ahead(group, methods) for group in groups.values()]
+        for group in groups.values():
+            parts += [_controls_ahead(group, methods), _few_ahead(result, group)]
     return join(*parts)
 
 
@@ -208,4 +213,24 @@ def _controls_ahead(
     if not told:
         return ""
     text = f"A control scores better than every method in {'; '.join(told)}."
+    return element("p", text, class_="faint")
+
+
+def _few_ahead(result: BenchmarkResult, group: Sequence[Column]) -> Html | str:
+    """Name the slow methods that beat the best on the few photos that they were given."""
+    told = []
+    for column in group:
+        sign = 1 if column.higher_is_better else -1
+        pairs = result.comparisons.get("metrics", {}).get(column.name, {}).get("methods", {})
+        ahead = [
+            f"{result.methods[name].get('title') or name} by {shown(abs(pair['difference']), 2)} "
+            f"on {pair['n']} photos"
+            for name, pair in pairs.items()
+            if pair["significant"] and sign * pair["difference"] > 0
+        ]
+        if ahead:
+            told.append(f"{column.title} ({', '.join(ahead)})")
+    if not told:
+        return ""
+    text = f"Significantly better than the best on the photos they share: {'; '.join(told)}."
     return element("p", text, class_="faint")
