@@ -202,6 +202,8 @@ def test_wrong_arguments_are_refused_before_any_work(explainer, photos):
         evaluate(explainer, photos, shares=(15,))
     with pytest.raises(UnknownNameError, match="quantile"):
         evaluate(explainer, photos, rule="quantil")
+    with pytest.raises(InputError, match="seed"):
+        evaluate(explainer, photos, seed=-1)
 
 
 @pytest.mark.real

@@ -350,6 +350,7 @@ def test_wrong_arguments_are_refused_before_any_work(explainer, photos, tmp_path
         (InputError, {"measures": ["localisation"]}),
         (InputError, {"jobs": 0}),
         (InputError, {"images": 0}),
+        (InputError, {"seed": -1}),
         (InputError, {"judge": tiny_backbone(classes=4)}),
         (InputError, {"judge": explainer.backbone}),
         (InputError, {"measures": [get_measure("confidence", shares=(2.0,))]}),

@@ -13,6 +13,7 @@ from ttame.benchmarking.engine import Record, compute
 from ttame.benchmarking.plan import OWN, PhotoSet, Plan
 from ttame.benchmarking.results import Evaluation
 from ttame.benchmarking.settings import describe_classifier, versions
+from ttame.benchmarking.statistics import check_seed
 from ttame.errors import InputError
 from ttame.files import check_writable
 from ttame.images.listing import Photo, data_digest, list_photos, sample
@@ -85,6 +86,7 @@ def evaluate(
     """
     others = _choose(methods)
     check_shares(shares, rule)
+    check_seed(seed)
     if out is not None:
         check_writable(out)
     photos = list_photos(data)

@@ -24,6 +24,7 @@ from ttame.benchmarking.report.page import write_report
 from ttame.benchmarking.report.sheets import make_sheets
 from ttame.benchmarking.scoring import problem
 from ttame.benchmarking.settings import check_free, describe_settings, open_folder
+from ttame.benchmarking.statistics import check_seed
 from ttame.errors import InputError
 
 if TYPE_CHECKING:
@@ -132,6 +133,7 @@ def benchmark(
             "expected jobs, batch_size and slow_images of at least 1, got "
             f"{jobs}, {batch_size} and {slow_images}"
         )
+    check_seed(seed)
     own, classifier = _subject(explainer, backbone, explainers or {})
     taken = choose_measures(measures, boxes is not None, judge is not None)
     drawn = (classifier, taken, half, seed, images)

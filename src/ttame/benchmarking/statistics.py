@@ -87,3 +87,13 @@ def bootstrap_intervals(
     # Rounding must not carry a mean beyond the values themselves (an AD of -1e-15).
     least, most = array.min(axis=0), array.max(axis=0)
     return np.clip(low, least, most), np.clip(high, least, most)
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed that the bootstrap would refuse at the end of a run.
+
+    Raises:
+        InputError: It is negative.
+    """
+    if seed < 0:
+        raise InputError(f"expected a seed of at least 0, got {seed}")
