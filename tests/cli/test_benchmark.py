@@ -87,6 +87,7 @@ def test_a_model_alone_compares_the_other_methods(call, classifier_weights, fold
         (["--metrics", "transfer"], "the measure 'transfer' needs another classifier as judge"),
         (["--set", "confidence.rul=exact"], "unknown option of confidence 'rul'; did you mean"),
         (["--set", "confidence.shares=2"], "expected confidence.shares of type tuple"),
+        (["--set", "confidence.rule=exat"], "unknown rule 'exat'; did you mean 'exact'"),
         (["--set", "noise=2"], "expected --set NAME.OPTION=VALUE, got 'noise=2'"),
         (["--set", "rode.noise=2"], "unknown method or measure of this run 'rode'"),
         (["--also", "other"], "expected --also NAME=FOLDER"),
@@ -110,7 +111,7 @@ def test_mistakes_are_told_in_one_line(call, folders, options, message):
 def test_values_take_the_type_of_the_option():
     measure = get_measure("confidence")
     changed = _with(measure, _options(["confidence.shares=[1, 0.25]", "confidence.rule=exact"]))
-    assert changed.options == {"shares": (1, 0.25), "rule": "exact"}
+    assert changed.options == {**measure.options, "shares": (1, 0.25), "rule": "exact"}
     with pytest.raises(InputError, match="type str"):
         _with(measure, _options(["confidence.rule=1"]))
     with pytest.raises(UnknownNameError):

@@ -100,7 +100,9 @@ def try_options(plan: Plan, device: torch.device) -> None:
             if _changed(measure, known_measures)
         ]
         photos = run.first_photo([photo_set]) if trials else None
-        for method, measures in trials if photos is not None else []:
+        if photos is None:
+            continue
+        for method, measures in trials:
             tried = measures[0][0] if measures else method
             try:
                 with _seeded(plan.seed, Unit(photo_set.name, 0, method.name)):
