@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import logging
 import multiprocessing
@@ -61,12 +62,15 @@ class _Pickler(pickle.Pickler):
         known = registered.get(found.name) if registered else None
         if known is None or known.function is not found.function:
             return NotImplemented
-        return _registered, (type(found), found.name, dict(found.options), found.slow)
+        home = found.function.__module__
+        return _registered, (type(found), found.name, home, dict(found.options), found.slow)
 
 
 def _registered(
-    kind: type[Method | Measure], name: str, options: dict[str, Any], slow: bool
+    kind: type[Method | Measure], name: str, home: str, options: dict[str, Any], slow: bool
 ) -> Method | Measure:
+    # One that was registered outside this package is registered by importing its module.
+    importlib.import_module(home)
     known: Mapping[str, Any] = methods() if kind is Method else measures()
     found: Method | Measure = replace(known[name], options=options, slow=slow)
     return found

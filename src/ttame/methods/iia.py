@@ -10,7 +10,7 @@ from ttame.backbone.tokens import patch_tokens, token_blocks
 from ttame.errors import BackboneError
 from ttame.methods.attention_blocks import AttentionPass, Recording, named, roll
 from ttame.methods.attention_reading import reading, readout
-from ttame.methods.cam_layer import gradient_layer
+from ttame.methods.cam_layer import gradient_layer, layer_details
 from ttame.methods.registry import register
 from ttame.methods.replacing import replacing, stacked_logits
 from ttame.methods.rollout import gradient_matrix
@@ -33,6 +33,7 @@ _PLACES = {"channels_first": (2, 3), "channels_last": (1, 2), "tokens": (1,)}
     needs=("gradients", "layer", "attention"),
     cost="10 forward and backward passes",
     options={"steps": 10},
+    details=layer_details,
 )
 def iia(backbone: Backbone, images: Tensor, classes: Tensor, steps: int = 10) -> Tensor:
     """Integrate activation times gradient over the image and the last layer (the paper's IIA2).
