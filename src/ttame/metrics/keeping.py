@@ -9,6 +9,7 @@ import torch
 
 from ttame.masking import apply_mask
 from ttame.metrics.faithfulness import CONFIDENCE_METRICS, mask_area
+from ttame.metrics.insertion import fill_photos
 from ttame.metrics.measure import Metric, Scores, register
 from ttame.metrics.shares import area_matched, cut_to_shares
 
@@ -49,11 +50,14 @@ def _metrics(options: Mapping[str, Any]) -> dict[str, Metric]:
     title="AD, IC and AG",
     paper="Chattopadhay et al., WACV 2018; Zhang et al., CVIU 2024 (AG); area-matched: ours",
     metrics=_metrics,
-    options={"shares": DEFAULT_SHARES, "rule": "quantile"},
+    options={"shares": DEFAULT_SHARES, "rule": "quantile", "fill": "black"},
     passes=lambda options: 2 * len(options["shares"]),
 )
 def confidence(
-    case: Case, shares: Sequence[float] = DEFAULT_SHARES, rule: str = "quantile"
+    case: Case,
+    shares: Sequence[float] = DEFAULT_SHARES,
+    rule: str = "quantile",
+    fill: str = "black",
 ) -> Scores:
     """Mask each image by its map, plain and area-matched, and see how the confidence moves.
 
@@ -61,14 +65,21 @@ def confidence(
         case: Photos and masks.
         shares: Shares of the pixels that stay, most important first, in (0, 1].
         rule: ``"quantile"`` or ``"exact"``, see :func:`ttame.metrics.shares.cut_to_shares`.
+        fill: What masked pixels become, one of :data:`ttame.metrics.insertion.FILLS`. ``"black"``
+            is the paper's pixel mask space (the mask multiplies the [0, 1] image), ``"mean"`` its
+            normalised mask space (the mask multiplies the normalised image).
 
     Returns:
         ``ad_100``, ``ic_100``, ``ag_100``, ..., ``ag_15_matched`` in percent and ``mask_area``.
+
+    Raises:
+        InputError: The shares are wrong.
+        UnknownNameError: The rule or the fill is unknown.
     """
     plain = cut_to_shares(case.masks, shares, rule, case.seeds)
     matched = cut_to_shares(area_matched(case.masks, case.seeds), shares, rule, case.seeds)
     masks = torch.cat([plain, matched], dim=1)
-    o = _masked_probabilities(case, masks)
+    o = _masked_probabilities(case, masks, fill_photos(case, fill))
     # An image that is not masked at all has p by definition; a second pass has p plus rounding
     # noise, and IC would count every other one as an increase.
     o = torch.where((masks == 1).all(dim=-1).all(dim=-1), case.p[:, None], o)
@@ -81,13 +92,13 @@ def confidence(
     return Scores({**values, "mask_area": mask_area(case.masks)})
 
 
-def _masked_probabilities(case: Case, masks: Tensor) -> Tensor:
-    """Return the classes' probabilities (B, V) under V masks (B, V, H, W) of each image."""
+def _masked_probabilities(case: Case, masks: Tensor, beneath: Tensor) -> Tensor:
+    """Return the classes' probabilities (B, V) under V masks (B, V, H, W) over what is beneath."""
     images, variants = masks.shape[:2]
     flat = masks.flatten(0, 1)
     owners = torch.arange(len(flat), device=flat.device) // variants
     parts = [
-        case.probabilities(apply_mask(case.pixels[which], mask[:, None], 0.0), which)
+        case.probabilities(apply_mask(case.pixels[which], mask[:, None], beneath[which]), which)
         for mask, which in zip(
             torch.split(flat, case.batch_size),
             torch.split(owners, case.batch_size),
