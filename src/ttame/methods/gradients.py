@@ -66,6 +66,7 @@ def input_x_gradient(backbone: Backbone, images: Tensor, classes: Tensor) -> Ten
     paper="Sundararajan et al., ICML 2017, arXiv 1703.01365",
     cost="32 forward, 32 backward",
     options={"steps": 32, "baseline": "black"},
+    slow=True,
     **_COMMON,
 )
 def integrated_gradients(
