@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -54,6 +55,29 @@ def test_masks_are_float32_in_range_and_in_the_order_of_the_map(form: str) -> No
 def test_sigmoid_by_hand() -> None:
     maps = torch.tensor([[0.0, torch.log(torch.tensor(3.0))]])
     torch.testing.assert_close(masking.to_masks(maps, "sigmoid"), torch.tensor([[0.5, 0.75]]))
+
+
+def test_smoothing_equals_scipy():
+    ndimage = pytest.importorskip("scipy.ndimage")
+    maps = torch.randn(2, 3, 7, 9)
+    blurred = masking.smooth(maps, 0.8)
+    for batch in range(2):
+        for index in range(3):
+            # Cut at the same radius: ceil(3 * 0.8) = 3 cells.
+            expected = ndimage.gaussian_filter(
+                maps[batch, index].double().numpy(), 0.8, mode="nearest", radius=3
+            )
+            np.testing.assert_allclose(blurred[batch, index].numpy(), expected, atol=1e-5)
+    assert torch.equal(masking.smooth(maps, 0.0), maps)
+    constant = torch.full((1, 1, 2, 2), 3.0)
+    torch.testing.assert_close(masking.smooth(constant, 2.0), constant)
+
+
+@pytest.mark.parametrize("form", masking.MASK_FORMS)
+def test_smoothing_comes_before_the_form(form: str) -> None:
+    maps = torch.randn(1, 2, 8, 8)
+    expected = masking.shown_masks(masking.smooth(maps, 1.0), form)
+    torch.testing.assert_close(masking.shown_masks(maps, form, 1.0), expected)
 
 
 @pytest.mark.parametrize("form", masking.MASK_FORMS)

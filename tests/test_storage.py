@@ -19,7 +19,9 @@ IMAGES = torch.linspace(-1, 1, 2 * 3 * 32 * 32).view(2, 3, 32, 32)
 
 def made(head: str = "tied", seed: int = 0) -> Explainer:
     torch.manual_seed(seed + 1)
-    explainer = new_explainer(tiny_backbone(), head, start="random", grid="last", branch="sigmoid")
+    explainer = new_explainer(
+        tiny_backbone(), head, start="random", grid="last", branch="sigmoid", smoothing=0.5
+    )
     for branch in explainer.attention.branches:
         torch.nn.init.normal_(branch.norm.running_mean)
         torch.nn.init.uniform_(branch.norm.running_var, 0.5, 2)
@@ -45,6 +47,7 @@ def test_round_trip_gives_equal_maps_bit_for_bit(tmp_path: Path, head: str) -> N
     assert loaded.provenance == explainer.provenance
     assert loaded.mask_form == explainer.mask_form
     assert (loaded.attention.grid, loaded.attention.branch) == ("last", "sigmoid")
+    assert loaded.smoothing == 0.5
     assert not loaded.training
 
 

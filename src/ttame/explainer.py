@@ -37,6 +37,8 @@ class Explainer(nn.Module):
         attention: The attention mechanism made for the backbone's layers.
         mask_form: How maps become masks: ``"minmax"``, ``"ranks"`` or ``"sigmoid"``.
         provenance: How the explainer came to be; stored with it.
+        smoothing: Standard deviation, in cells, of the Gaussian that smooths maps on their way to
+            masks; 0 for none.
 
     Example:
         >>> import torch, ttame
@@ -53,11 +55,13 @@ class Explainer(nn.Module):
         attention: AttentionMechanism,
         mask_form: str = "minmax",
         provenance: dict[str, Any] | None = None,
+        smoothing: float = 0.0,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.attention = attention
         self.mask_form = mask_form
+        self.smoothing = smoothing
         self.provenance = dict(provenance or {})
 
     @property
@@ -92,7 +96,7 @@ class Explainer(nn.Module):
             probabilities=output.logits.float().softmax(dim=1),
             classes=chosen,
             maps=maps,
-            masks=masking.shown_masks(maps, self.mask_form),
+            masks=masking.shown_masks(maps, self.mask_form, self.smoothing),
             pixels=self.backbone.preprocessing.denormalise(images).clamp(0, 1),
             class_names=self.backbone.class_names,
             provenance=self.summary(),
@@ -181,6 +185,7 @@ class Explainer(nn.Module):
             "layers": list(self.backbone.layers),
             "head": self.attention.head.name,
             "mask_form": self.mask_form,
+            "smoothing": self.smoothing,
         }
 
     def save(self, folder: str | Path) -> Path:
@@ -203,6 +208,7 @@ def new_explainer(
     start: str = "cam",
     grid: str = "first",
     branch: str = "paper",
+    smoothing: float = 0.0,
 ) -> Explainer:
     """Make an untrained explainer for a backbone.
 
@@ -215,6 +221,7 @@ def new_explainer(
             fits; ``"random"`` starts everything at random.
         grid: ``"first"`` or ``"last"``: the layer on whose grid the maps lie.
         branch: Form of the layers' branches, one of :data:`ttame.attention.BRANCHES`.
+        smoothing: See :class:`Explainer`.
 
     Raises:
         UnknownNameError: There is no such head, layer, mask form, start, grid or
@@ -238,7 +245,7 @@ def new_explainer(
                 backbone.identity.name,
             )
         attention.silence_branches()
-    return Explainer(backbone, attention, mask_form).eval()
+    return Explainer(backbone, attention, mask_form, smoothing=smoothing).eval()
 
 
 def _resolve(classes: Any, names: tuple[str, ...] | None, count: int) -> Any:

@@ -84,16 +84,40 @@ def to_masks(maps: Tensor, form: str = "minmax") -> Tensor:
     return MASK_FORMS[form](maps)
 
 
-def shown_masks(maps: Tensor, form: str = "minmax") -> Tensor:
-    """Turn maps (..., H, W) into the masks that are shown and evaluated, each from 0 to 1.
+def smooth(maps: Tensor, cells: float) -> Tensor:
+    """Blur maps (B, n, H, W) by a Gaussian; the border cells are repeated outwards.
+
+    A coarse cell of a CNN looks far beyond itself, so neighbours that differ much are more often
+    noise than edges of an object.
+
+    Args:
+        maps: Any range.
+        cells: Standard deviation in cells of the map; 0 changes nothing.
+
+    Example:
+        >>> peak = torch.tensor([[[[0.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]]])
+        >>> smooth(peak, 0.5)[0, 0, 1]
+        tensor([0.0837, 0.6187, 0.0837])
+    """
+    return gaussian_blur(maps, cells) if cells > 0 else maps
+
+
+def shown_masks(maps: Tensor, form: str = "minmax", smoothing: float = 0.0) -> Tensor:
+    """Turn maps (B, n, H, W) into the masks that are shown and evaluated, each from 0 to 1.
 
     The paper's sigmoid serves the training only: what is shown is the map before it, min-max
     normalised (a saturated sigmoid would flatten the map).
 
+    Args:
+        maps: Any range.
+        form: One of ``MASK_FORMS``.
+        smoothing: See :func:`smooth`.
+
     Raises:
         UnknownNameError: ``form`` is not one of ``MASK_FORMS``.
     """
-    return minmax(to_masks(maps, "minmax" if form == "sigmoid" else form))
+    form = "minmax" if form == "sigmoid" else form
+    return minmax(to_masks(smooth(maps, smoothing), form))
 
 
 def resize(maps: Tensor, size: tuple[int, int], antialias: bool = False) -> Tensor:
@@ -155,8 +179,12 @@ def _mean_colour(images: Tensor, preprocessing: Preprocessing) -> Tensor:
 
 def _blur(images: Tensor, preprocessing: Preprocessing) -> Tensor:  # noqa: ARG001
     # A wide Gaussian, as wide for every input size as sigma 14 is at 224 px.
-    sigma = min(images.shape[-2:]) / 16
-    radius = math.ceil(2 * sigma)
+    return gaussian_blur(images, min(images.shape[-2:]) / 16, reach=2)
+
+
+def gaussian_blur(images: Tensor, sigma: float, reach: float = 3) -> Tensor:
+    """Blur (B, C, H, W) by a Gaussian cut at ``reach`` sigmas; borders are repeated outwards."""
+    radius = math.ceil(reach * sigma)
     steps = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
     kernel = torch.softmax(-(steps**2) / (2 * sigma**2), dim=0).expand(images.shape[1], 1, 1, -1)
     for transposed in (False, True):

@@ -99,6 +99,7 @@ def describe(explainer: Explainer) -> dict[str, Any]:
         "attention": {
             "head": explainer.attention.head.name,
             "mask_form": explainer.mask_form,
+            "smoothing": explainer.smoothing,
             "grid": explainer.attention.grid,
             "branch": explainer.attention.branch,
             "parameters": sum(p.numel() for p in explainer.attention.parameters()),
@@ -180,6 +181,7 @@ def load(
     # Before they were recorded, there were no others.
     grid = description["attention"].get("grid", "first")
     branch = description["attention"].get("branch", "paper")
+    smoothing = float(description["attention"].get("smoothing", 0.0))
     for kind, name, known in (
         ("head", head, HEADS),
         ("mask form", form, masking.MASK_FORMS),
@@ -204,7 +206,7 @@ def load(
         ) from error
     own = {"format", "ttame", "backbone", "attention"}
     provenance = {key: value for key, value in description.items() if key not in own}
-    explainer = Explainer(loaded, attention, form, provenance).eval()
+    explainer = Explainer(loaded, attention, form, provenance, smoothing).eval()
     return explainer if device is None else explainer.to(device)
 
 

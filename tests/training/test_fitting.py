@@ -11,6 +11,7 @@ import ttame
 from tiny_backbone import tiny_backbone, tiny_classifier
 from ttame.errors import BackboneError
 from ttame.images.preprocessing import Preprocessing
+from ttame.training.config import load_preset
 from ttame.training.fitting import fit_to_classifier
 
 SMALL = Preprocessing(crop=(32, 32), resize=None, mean=(0.5,) * 3, std=(0.5,) * 3)
@@ -114,6 +115,14 @@ def test_a_tied_head_needs_a_final_linear_layer(caplog):
     assert (config.head, config.start) == ("independent", "random")
     assert "no final linear layer" in caplog.text
     assert fit_to_classifier(backbone, "fast", {"head": "tied"})[1].head == "tied"
+
+
+def test_maps_of_one_common_grid_are_not_smoothed_unless_asked():
+    several = fit_to_classifier(tiny_backbone(), "fast", {})[1]
+    assert several.smoothing == load_preset("fast").smoothing > 0
+    single = tiny_backbone().with_layers(("2",))
+    assert fit_to_classifier(single, "fast", {})[1].smoothing == 0
+    assert fit_to_classifier(single, "fast", {"smoothing": 0.5})[1].smoothing == 0.5
 
 
 def test_a_single_logit_is_refused():

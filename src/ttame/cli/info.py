@@ -58,6 +58,7 @@ def describe(description: Mapping[str, Any], folder: Path) -> Iterator[tuple[str
     yield "preprocessing", _preprocessing(backbone["preprocessing"])
     yield "head", str(attention["head"])
     yield "mask form", str(attention["mask_form"])
+    yield "smoothing", f"{attention.get('smoothing', 0.0):g} cells"
     yield "grid", str(attention.get("grid", "first"))
     yield "branch", str(attention.get("branch", "paper"))
     yield "parameters", f"{attention['parameters']:,}"

@@ -58,6 +58,7 @@ def ttame_method(explainer: Explainer, name: str = "ttame", title: str = "T-TAME
         details=lambda _: {
             "layers": list(explainer.backbone.layers),
             "mask_form": explainer.mask_form,
+            "smoothing": explainer.smoothing,
             "grid": explainer.attention.grid,
             "branch": explainer.attention.branch,
         },
@@ -87,4 +88,6 @@ def rebound(explainer: Explainer, backbone: Backbone) -> Explainer:
     if isinstance(attention.head, TiedHead) and weights is not None:
         attention.head.directions = TiedHead([], weights).directions
     copied = backbone.with_layers(explainer.backbone.layers)
-    return Explainer(copied, attention, explainer.mask_form, explainer.provenance).eval()
+    return Explainer(
+        copied, attention, explainer.mask_form, explainer.provenance, explainer.smoothing
+    ).eval()

@@ -23,6 +23,8 @@ class TrainingConfig:
         grid: ``"first"`` or ``"last"``: the layer on whose grid the maps lie.
         branch: Form of the layers' branches, see :data:`ttame.attention.BRANCHES`.
         mask_form: How maps become masks: ``"ranks"``, ``"minmax"`` or ``"sigmoid"``.
+        smoothing: Standard deviation, in cells, of the Gaussian that smooths the shown maps; not
+            part of the training itself. Unless it is given, 0 where all layers share one grid.
         shares: Every step keeps one of these shares of each mask's pixels, drawn per image.
         block: Area and variation run over the maps of every label of the batch (B x B).
         fill: What replaces masked pixels: ``"black"``, ``"mean"`` or ``"blur"``.
@@ -49,6 +51,7 @@ class TrainingConfig:
     grid: str = "last"
     branch: str = "paper"
     mask_form: str = "ranks"
+    smoothing: float = 0.0
     shares: tuple[float, ...] = (1.0,)
     block: bool = False
     fill: str = "black"
@@ -103,6 +106,7 @@ RANGES = {
     "cross_entropy_bound": (0, math.inf),
     "area_weight": (0, math.inf),
     "variation_weight": (0, math.inf),
+    "smoothing": (0, math.inf),
     "weight_decay": (0, math.inf),
     "momentum": (0, 1),
     "seed": (0, 2**32 - 1),  # what numpy's generator takes

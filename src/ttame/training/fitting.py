@@ -61,6 +61,7 @@ def fit_to_classifier(
     free = chosen is None and not isinstance(source, Backbone)
     backbone, values = _as_preset_knows(backbone, preset, free)
     config = load_preset(preset, {**values, **overrides})
+    config = _with_sensible_smoothing(config, backbone, overrides)
     return backbone, _with_possible_head(config, backbone, overrides)
 
 
@@ -84,6 +85,16 @@ def _as_preset_knows(
             ", ".join(backbone.layers),
         )
     return backbone, {}
+
+
+def _with_sensible_smoothing(
+    config: TrainingConfig, backbone: Backbone, named: Collection[str]
+) -> TrainingConfig:
+    """Smooth only what a coarse last layer made rough: not where all layers share one grid."""
+    grids = {shape[1:] for shape in backbone.feature_shapes}
+    if "smoothing" in named or len(grids) > 1:
+        return config
+    return replace(config, smoothing=0.0)
 
 
 def _with_possible_head(

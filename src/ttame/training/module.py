@@ -114,7 +114,7 @@ class ExplainerTraining(pl.LightningModule):
         images = self.normalised(batch)
         logits, classes, maps = self(images)
         p = logits.float().softmax(dim=1).gather(1, classes)[:, 0]
-        masks = masking.shown_masks(maps[:, 0], self.config.mask_form)
+        masks = masking.shown_masks(maps, self.config.mask_form, self.config.smoothing)[:, 0]
         full = full_masks(masks, (images.shape[-2], images.shape[-1]))
         scores: dict[str, Tensor] = {"val/mask_area": full.mean()}
         drops = []

@@ -104,6 +104,7 @@ def train(
                 start=config.start,
                 grid=config.grid,
                 branch=config.branch,
+                smoothing=config.smoothing,
             )
             module, keeper = _fit(
                 explainer, config, photos, out, preset, resume, progress, accelerator, devices
