@@ -40,6 +40,7 @@ class SumExplainer(nn.Module):
         super().__init__()
         self.backbone = tiny_backbone(CROP)
         self.mask_form = "minmax"
+        self.smoothing = 0.0
         self.attention = Nothing()
         self.device = torch.device("cpu")
 
