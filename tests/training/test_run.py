@@ -97,6 +97,23 @@ def test_a_training_writes_a_folder_that_loads(
     assert explainer.provenance["scores"] == description["scores"]
 
 
+@pytest.mark.parametrize("branch", ["identity", "no-norm", "no-skip", "sigmoid"])
+def test_every_form_of_the_branch_can_be_trained(
+    tiny_train: Train, tmp_path: Path, branch: str
+) -> None:
+    backbone = tiny_backbone(classes=3).with_layers(("2",))
+    # With the identity this is L-CAM-Img: the head alone reads the last feature map.
+    explainer = tiny_train(
+        backbone, epochs=1, head="independent", mask_form="sigmoid", shares=[1.0], branch=branch
+    )
+    count = sum(parameter.numel() for parameter in explainer.attention.parameters())
+    head = 3 * 16 + 3
+    assert count == head if branch == "identity" else count > head
+    loaded = storage.load(tmp_path / "out", backbone=tiny_backbone(classes=3))
+    assert loaded.attention.branch == branch
+    assert torch.equal(loaded(IMAGES, "all").maps, explainer(IMAGES, "all").maps)
+
+
 def test_a_training_lowers_the_loss(tiny_train: Train, tmp_path: Path) -> None:
     tiny_train(
         epochs=20,
