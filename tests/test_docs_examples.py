@@ -67,8 +67,8 @@ def installed(tmp_path, monkeypatch) -> Iterator[None]:
     registries = {methods: "_METHODS", measures: "_MEASURES"}
     for listed, name in registries.items():
         listed()
-        registry = sys.modules[listed.__module__]
-        monkeypatch.setattr(registry, name, dict(getattr(registry, name)))
+        registry = getattr(sys.modules[listed.__module__], name)
+        monkeypatch.setattr(registry, "entries", dict(registry.entries))
     for name, code in FILES.items():
         room = importlib.import_module(f"ttame.{Path(name).parent}")
         path = tmp_path / f"{name}.py"

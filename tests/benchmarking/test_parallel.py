@@ -28,7 +28,7 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     yield tmp_path
     from ttame.methods import registry
 
-    registry._METHODS.pop("outside")
+    registry._METHODS.entries.pop("outside")
     sys.modules.pop(outside_method.__name__)
 
 

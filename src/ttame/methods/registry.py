@@ -6,9 +6,7 @@ one, put a file with a registered function into this package.
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
-import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,7 +15,8 @@ import torch
 from torch import Tensor
 
 from ttame.backbone.contract import Backbone
-from ttame.errors import InputError, unknown_name
+from ttame.errors import InputError
+from ttame.registry import Registry, changed
 
 MethodFunction = Callable[..., Tensor]
 
@@ -107,10 +106,7 @@ class Method:
         Raises:
             UnknownNameError: It has no such option.
         """
-        for name in values:
-            if name not in self.options:
-                raise unknown_name(f"option of {self.name}", name, self.options)
-        return replace(self, options={**self.options, **values})
+        return replace(self, options=changed(self, values))
 
     def check_packages(self) -> None:
         """Find out whether the optional packages are there, without importing them.
@@ -127,7 +123,7 @@ class Method:
                 )
 
 
-_METHODS: dict[str, Method] = {}
+_METHODS: Registry[Method] = Registry("method", "ttame.methods", NEEDS)
 
 
 def register(
@@ -145,15 +141,10 @@ def register(
         InputError: The name is taken.
         UnknownNameError: A need is unknown.
     """
-    for need in needs:
-        if need not in NEEDS:
-            raise unknown_name("need", need, NEEDS)
+    _METHODS.check_needs(needs)
 
     def add(function: MethodFunction) -> MethodFunction:
-        known = _METHODS.get(name)
-        if known is not None and known.function.__module__ != function.__module__:
-            raise InputError(f"a method named {name!r} exists already; choose another name")
-        _METHODS[name] = Method(name=name, title=title, function=function, needs=needs, **values)
+        _METHODS.add(Method(name=name, title=title, function=function, needs=needs, **values))
         return function
 
     return add
@@ -166,10 +157,7 @@ def methods() -> dict[str, Method]:
         >>> methods()["gradcam"].title
         'Grad-CAM'
     """
-    package = importlib.import_module("ttame.methods")
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"ttame.methods.{module.name}")
-    return dict(sorted(_METHODS.items()))
+    return _METHODS.all()
 
 
 def get_method(name: str, **options: Any) -> Method:
@@ -183,8 +171,6 @@ def get_method(name: str, **options: Any) -> Method:
         >>> get_method("random").control
         True
     """
-    known = methods()
-    if name not in known:
-        raise unknown_name("method", name, known)
-    known[name].check_packages()
-    return known[name].with_options(**options)
+    method = _METHODS.get(name)
+    method.check_packages()
+    return method.with_options(**options)

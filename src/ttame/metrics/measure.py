@@ -6,16 +6,14 @@ metric come first in that file; the measure only brings photos, masks and classi
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from ttame.errors import InputError, unknown_name
 from ttame.metrics.case import Case
+from ttame.registry import Registry, changed
 
 NEEDS = ("truth", "region", "judge", "maps")
 
@@ -87,13 +85,10 @@ class Measure:
         Raises:
             UnknownNameError: It has no such option.
         """
-        for name in values:
-            if name not in self.options:
-                raise unknown_name(f"option of {self.name}", name, self.options)
-        return replace(self, options={**self.options, **values})
+        return replace(self, options=changed(self, values))
 
 
-_MEASURES: dict[str, Measure] = {}
+_MEASURES: Registry[Measure] = Registry("measure", "ttame.metrics", NEEDS)
 
 
 def register(
@@ -117,17 +112,12 @@ def register(
         InputError: The name is taken.
         UnknownNameError: A need is unknown.
     """
-    for need in needs:
-        if need not in NEEDS:
-            raise unknown_name("need", need, NEEDS)
+    _MEASURES.check_needs(needs)
     table: MetricsFunction = metrics if callable(metrics) else lambda _: metrics
 
     def add(function: MeasureFunction) -> MeasureFunction:
-        known = _MEASURES.get(name)
-        if known is not None and known.function.__module__ != function.__module__:
-            raise InputError(f"a measure named {name!r} exists already; choose another name")
-        _MEASURES[name] = Measure(
-            name=name, title=title, function=function, metrics=table, needs=needs, **values
+        _MEASURES.add(
+            Measure(name=name, title=title, function=function, metrics=table, needs=needs, **values)
         )
         return function
 
@@ -141,10 +131,7 @@ def measures() -> dict[str, Measure]:
         >>> "confidence" in measures()
         True
     """
-    package = importlib.import_module("ttame.metrics")
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"ttame.metrics.{module.name}")
-    return dict(sorted(_MEASURES.items()))
+    return _MEASURES.all()
 
 
 def get_measure(name: str, **options: Any) -> Measure:
@@ -157,7 +144,4 @@ def get_measure(name: str, **options: Any) -> Measure:
         >>> get_measure("confidence", rule="exact").options["rule"]
         'exact'
     """
-    known = measures()
-    if name not in known:
-        raise unknown_name("measure", name, known)
-    return known[name].with_options(**options)
+    return _MEASURES.get(name).with_options(**options)
