@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-import torch
-from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
+from typing import TYPE_CHECKING
 
 from ttame.metrics.confidence import average_drop, average_gain, increase_in_confidence
+from ttame.metrics.per_image import PerImage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from torch import Tensor
 
 
 def mask_area(masks: Tensor) -> Tensor:
@@ -21,19 +19,20 @@ def mask_area(masks: Tensor) -> Tensor:
     Read it beside every score: an almost-all-ones mask has an average drop near 0.
 
     Example:
+        >>> import torch
         >>> mask_area(torch.tensor([[[0.0, 1.0], [1.0, 1.0]]]))
         tensor([0.7500])
     """
     return masks.flatten(1).mean(dim=1)
 
 
-class PerImageMean(Metric):
+class PerImageMean(PerImage):
     """The mean of a function of single images; keeps every image's value.
 
-    The values are concatenated across batches and processes, so that the result depends neither on
-    the batch size nor on a ragged last batch. Subclasses set ``function``.
+    Subclasses set ``function``.
 
     Example:
+        >>> import torch
         >>> metric = AverageDrop()
         >>> metric.update(torch.tensor([0.8]), torch.tensor([0.2]))
         >>> metric.update(torch.tensor([0.5, 0.5]), torch.tensor([0.5, 0.9]))
@@ -44,27 +43,14 @@ class PerImageMean(Metric):
     """
 
     function: Callable[..., Tensor]
-    is_differentiable = False
-    full_state_update = False
-    values: list[Tensor]
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.add_state("values", default=[], dist_reduce_fx="cat")
 
     def update(self, *tensors: Tensor) -> None:
         """Add a batch: the arguments of ``function``, each with the images first."""
-        self.values.append(type(self).function(*tensors).double())
+        self._keep(type(self).function(*tensors))
 
     def compute(self) -> Tensor:
         """Return the mean over all images seen; NaN before the first."""
         return self.per_image().mean()
-
-    def per_image(self) -> Tensor:
-        """Return the value of every image seen, (N,)."""
-        if isinstance(self.values, list) and not self.values:
-            return torch.zeros(0, dtype=torch.float64, device=self.device)
-        return dim_zero_cat(self.values)
 
 
 class AverageDrop(PerImageMean):

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
-
 from ttame.errors import unknown_name
 from ttame.metrics.measure import Measure, get_measure
+from ttame.metrics.per_image import PerImage
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ttame.metrics.case import Case
 
 
-class Measured(Metric):
+class Measured(PerImage):
     """Running mean of one metric of a measure; keeps every image's value.
 
-    The values are concatenated across batches and processes, so that the result depends neither on
-    the batch size nor on a ragged last batch. Images without a value (NaN) do not count.
+    Images without a value (NaN) do not count.
 
     Args:
         measure: A measure, or the name of one.
@@ -35,10 +32,6 @@ class Measured(Metric):
         False
     """
 
-    is_differentiable = False
-    full_state_update = False
-    values: list[Tensor]
-
     def __init__(self, measure: Measure | str, metric: str, **options: Any) -> None:
         super().__init__(**options)
         self.measure = get_measure(measure) if isinstance(measure, str) else measure
@@ -46,7 +39,6 @@ class Measured(Metric):
         if metric not in known:
             raise unknown_name(f"metric of {self.measure.name}", metric, known)
         self.metric = metric
-        self.add_state("values", default=[], dist_reduce_fx="cat")
 
     @property
     def higher_is_better(self) -> bool | None:  # type: ignore[override]
@@ -55,14 +47,8 @@ class Measured(Metric):
 
     def update(self, case: Case) -> None:
         """Measure a batch."""
-        self.values.append(self.measure(case).values[self.metric].double())
+        self._keep(self.measure(case).values[self.metric])
 
     def compute(self) -> Tensor:
         """Return the mean over all images seen that have a value; NaN if none has."""
         return self.per_image().nanmean()
-
-    def per_image(self) -> Tensor:
-        """Return the value of every image seen, (N,)."""
-        if isinstance(self.values, list) and not self.values:
-            return torch.zeros(0, dtype=torch.float64, device=self.device)
-        return dim_zero_cat(self.values)
