@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ttame.benchmarking import collecting
 from ttame.benchmarking.benchmark_result import KEYS
 from ttame.benchmarking.engine import Record, compute
+from ttame.benchmarking.parallel import placed
 from ttame.benchmarking.plan import OWN, PhotoSet, Plan
 from ttame.benchmarking.results import Evaluation
 from ttame.benchmarking.settings import describe_classifier, versions
@@ -18,6 +18,7 @@ from ttame.errors import InputError
 from ttame.files import check_writable
 from ttame.images.listing import Photo, data_digest, list_photos, sample
 from ttame.methods.registry import Method, get_method
+from ttame.metrics.keeping import DEFAULT_SHARES
 from ttame.metrics.measure import get_measure
 from ttame.metrics.shares import check_shares, image_seeds
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from ttame.explainer import Explainer
 
 DEFAULT_METHODS = ("gradcam", "random", "all_ones", "centre_gaussian")
-DEFAULT_SHARES = (1.0, 0.5, 0.15)
 
 _QUANTILE_RULES = {
     "quantile": "values under the mask's own (1 - share) quantile are 0 (linear interpolation, "
@@ -111,7 +111,7 @@ def evaluate(
         seed=seed,
     )
     records: dict[Unit, Record] = {}
-    with _on_device(explainer, device) as place:
+    with placed(plan, explainer.device if device is None else device) as place:
         for unit, record in compute(plan, list(plan.units()), place, workers, strict=True):
             records[unit] = record or {}
             if progress is not None and unit.method == plan.methods[-1].name:
@@ -152,17 +152,6 @@ def _columns(table: pd.DataFrame) -> pd.DataFrame:
     metrics = [column for column in table.columns if column not in KEYS]
     chosen: pd.DataFrame = table[[*keys, *metrics, "nan_map"]]
     return chosen
-
-
-@contextmanager
-def _on_device(explainer: Explainer, device: str | torch.device | None) -> Iterator[torch.device]:
-    home = explainer.device
-    try:
-        if device is not None:
-            explainer.to(device)
-        yield explainer.device
-    finally:
-        explainer.to(home)
 
 
 def _describe(method: Method, backbone: Backbone) -> dict[str, Any]:

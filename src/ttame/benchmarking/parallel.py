@@ -174,6 +174,20 @@ def move(plan: Plan, device: torch.device | str) -> None:
 
 
 @contextmanager
+def placed(plan: Plan, device: torch.device | str) -> Iterator[torch.device]:
+    """Move everything that computes to a device, and back afterwards."""
+    modules = [plan.backbone, *plan.explainers.values()]
+    modules += [] if plan.judge is None else [plan.judge]
+    homes = [next(module.parameters(), torch.zeros(0)).device for module in modules]
+    try:
+        move(plan, device)
+        yield torch.device(device)
+    finally:
+        for module, home in zip(modules, homes, strict=True):
+            module.to(home)
+
+
+@contextmanager
 def logging_to(folder: Path) -> Iterator[None]:
     """Let warnings and tracebacks of the library also go to the run's ``benchmark.log``."""
     handler = logging.FileHandler(folder / LOG, delay=True, encoding="utf-8")

@@ -17,7 +17,7 @@ from ttame.benchmarking.benchmark_result import BenchmarkResult
 from ttame.benchmarking.choosing import boxes_set, choose_measures, choose_methods, photo_set
 from ttame.benchmarking.comparisons import compare
 from ttame.benchmarking.engine import FAILED, NOT_POSSIBLE, compute, try_options
-from ttame.benchmarking.parallel import compute_in_processes, logging_to, move
+from ttame.benchmarking.parallel import compute_in_processes, logging_to, placed
 from ttame.benchmarking.plan import OWN, Plan
 from ttame.benchmarking.records import RecordFile, read_records, record_path
 from ttame.benchmarking.report.page import write_report
@@ -154,7 +154,7 @@ def benchmark(
     collecting.plan_metrics(plan)  # refuses metrics of the same name
     place = str(device or next(classifier.parameters()).device)
     start = time.perf_counter()
-    with _at(plan, torch.device(place)) as there:
+    with placed(plan, place) as there:
         try_options(plan, there)
     with _folder(folder) as work:
         content = open_folder(work, describe_settings(plan, place), resume, command)
@@ -237,7 +237,7 @@ def _compute(
     elif pending:
         file = RecordFile(record_path(folder))
         done = 0
-        with _at(plan, torch.device(device)) as place:
+        with placed(plan, device) as place:
             for unit, record in compute(plan, pending, place, workers, impossible):
                 if record is not None:
                     file.append(unit, record)
@@ -281,7 +281,7 @@ def _result(plan: Plan, content: Mapping[str, Any], records: Mapping[Any, Any]) 
 
 def _report(result: BenchmarkResult, plan: Plan, folder: Path, device: torch.device) -> None:
     try:
-        with _at(plan, device):
+        with placed(plan, device):
             sheets = make_sheets(result, plan.backbone, plan.methods)
         write_report(result, folder, *sheets)
     except Exception as error:
@@ -296,17 +296,3 @@ def _folder(out: Path | None) -> Iterator[Path]:
         return
     with TemporaryDirectory(prefix="ttame-") as folder:
         yield Path(folder)
-
-
-@contextmanager
-def _at(plan: Plan, device: torch.device) -> Iterator[torch.device]:
-    """Move everything that computes to a device, and back afterwards."""
-    modules = [plan.backbone, *plan.explainers.values()]
-    modules += [] if plan.judge is None else [plan.judge]
-    homes = [next(module.parameters(), torch.zeros(0)).device for module in modules]
-    try:
-        move(plan, device)
-        yield device
-    finally:
-        for module, home in zip(modules, homes, strict=True):
-            module.to(home)
