@@ -67,6 +67,15 @@ class AttentionPass:
             target, self.attention, retain_graph=True, allow_unused=True, materialize_grads=True
         )
 
+    def products(self, classes: Tensor) -> list[Tensor]:
+        """Return attention times its gradient for one class logit per image, detached.
+
+        Args:
+            classes: (B,) class indices.
+        """
+        pairs = zip(self.attention, self.gradients(classes), strict=True)
+        return [attention.detach() * gradient for attention, gradient in pairs]
+
     def to_map(self, relevance: Tensor) -> Tensor:
         """Lay the relevance of tokens (..., T) out on the grid of patches (..., h, w)."""
         prefix, grid = self.tokens

@@ -51,9 +51,8 @@ def chefer(backbone: Backbone, images: Tensor, classes: Tensor) -> Tensor:
     start = readout(backbone, passed.attention[-1].detach(), passed.tokens)
     rows = []
     for column in classes.T:
-        gradients = passed.gradients(column.clone())
-        pairs = zip(passed.attention, gradients, strict=True)
-        rows.append(relevance(start, [(a.detach() * g).clamp(min=0).mean(dim=1) for a, g in pairs]))
+        products = passed.products(column.clone())
+        rows.append(relevance(start, [part.clamp(min=0).mean(dim=1) for part in products]))
     return passed.to_map(torch.stack(rows, dim=1))
 
 

@@ -161,8 +161,7 @@ def _attention_step(backbone: Backbone, images: Tensor, classes: Tensor, steps: 
     start = readout(backbone, passed.attention[-1].detach(), passed.tokens)[: len(images)]
     columns = []
     for column in classes.T:
-        gradients = passed.gradients(column.repeat(steps))
-        products = [a.detach() * g for a, g in zip(passed.attention, gradients, strict=True)]
+        products = passed.products(column.repeat(steps))
         # Gradients of the sum over the inner steps: the last block holds them one by one.
         inner = [product / steps for product in products[:-1]]
         inner.append(_inner_mean(products[-1], steps))

@@ -81,8 +81,7 @@ def gradient_rollout(backbone: Backbone, images: Tensor, classes: Tensor) -> Ten
     start = readout(backbone, passed.attention[-1].detach(), passed.tokens)
     rows = []
     for column in classes.T:
-        gradients = passed.gradients(column.clone())
-        products = [a.detach() * g for a, g in zip(passed.attention, gradients, strict=True)]
+        products = passed.products(column.clone())
         rows.append(roll(start, [gradient_matrix(product) for product in products]))
     return passed.to_map(torch.stack(rows, dim=1))
 
