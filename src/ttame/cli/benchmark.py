@@ -18,6 +18,7 @@ from ttame.cli.options import (
     DeviceOption,
     ExplainerOption,
     ForceOption,
+    ImagesOption,
     ModelOption,
     WeightsOption,
     WorkersOption,
@@ -52,9 +53,7 @@ def benchmark(
     boxes: Annotated[
         Path | None, typer.Option("--boxes", help="CSV of marked objects, for localisation.")
     ] = None,
-    images: Annotated[
-        int | None, typer.Option("--images", "-n", min=1, help="Draw this many photos at random.")
-    ] = None,
+    images: ImagesOption = None,
     slow_images: Annotated[
         int | None,
         typer.Option("--slow-images", min=1, help="Photos for slow methods and measures; 50."),

@@ -14,6 +14,7 @@ from ttame.cli.options import (
     DeviceOption,
     ExplainerOption,
     ForceOption,
+    ImagesOption,
     ModelOption,
     WeightsOption,
     WorkersOption,
@@ -31,9 +32,7 @@ def evaluate(
         str | None,
         typer.Option("--methods", help="Compare with: names separated by commas (ttame methods)."),
     ] = None,
-    images: Annotated[
-        int | None, typer.Option("--images", "-n", min=1, help="Draw this many photos at random.")
-    ] = None,
+    images: ImagesOption = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for results.json and per_image.csv.")
     ] = None,

@@ -43,6 +43,9 @@ WorkersOption = Annotated[
 DeviceOption = Annotated[
     str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps ... auto takes a GPU.")
 ]
+ImagesOption = Annotated[
+    int | None, typer.Option("--images", "-n", min=1, help="Draw this many photos at random.")
+]
 ForceOption = Annotated[
     bool,
     typer.Option("--force", help="Load even if the classifier's weights are not the trained ones."),
