@@ -19,6 +19,7 @@ import torch
 from ttame.benchmarking.engine import compute
 from ttame.benchmarking.records import RecordFile, Unit, record_path
 from ttame.errors import InputError, TtameError
+from ttame.memory import keep_freed_memory
 from ttame.methods.registry import Method, methods
 from ttame.metrics.measure import Measure, measures
 
@@ -146,6 +147,7 @@ def _work(
     content: bytes, units: Sequence[Unit], folder: Path, done: Any, settings: tuple[Any, ...]
 ) -> None:
     rank, device, threads, workers, impossible = settings
+    keep_freed_memory()
     torch.set_num_threads(threads)
     os.environ["OMP_NUM_THREADS"] = str(threads)
     place = torch.device(device)

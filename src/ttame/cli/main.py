@@ -9,6 +9,7 @@ import typer
 
 from ttame.cli import benchmark, evaluate, explain, info, layers, methods, train
 from ttame.cli.guard import GuardedGroup
+from ttame.memory import keep_freed_memory
 
 app = typer.Typer(
     name="ttame",
@@ -61,4 +62,5 @@ def run() -> None:
         # File names and class names may hold what the terminal cannot show.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
+    keep_freed_memory()
     app()
