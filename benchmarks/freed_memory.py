@@ -1,7 +1,7 @@
 """Measure what keeping freed memory in the process is worth on a CPU.
 
 Each round times the same passes in two new processes, one after the other: with the allocator as
-it is, and after `ttame.memory.keep_freed_memory()`. The median of the rounds' ratios is printed.
+it is, and after `ttame.allocator.keep_freed_memory()`. The median of the rounds' ratios is printed.
 
 python benchmarks/freed_memory.py [--source ttame/efficientnet-lite0] [--batch 16] [--rounds 5]
     [--threads 2] [--train]
@@ -20,7 +20,7 @@ from collections.abc import Callable
 import torch
 
 import ttame
-from ttame.memory import keep_freed_memory
+from ttame.allocator import keep_freed_memory
 
 
 def passes(source: str, batch: int, train: bool) -> Callable[[], object]:

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ttame.allocator import keep_freed_memory
 from ttame.benchmarking.engine import compute
 from ttame.benchmarking.records import RecordFile, Unit, record_path
 from ttame.errors import InputError, TtameError
-from ttame.memory import keep_freed_memory
 from ttame.methods.registry import Method, methods
 from ttame.metrics.measure import Measure, measures
 

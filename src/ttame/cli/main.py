@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from ttame.allocator import keep_freed_memory
 from ttame.cli import benchmark, evaluate, explain, info, layers, methods, train
 from ttame.cli.guard import GuardedGroup
-from ttame.memory import keep_freed_memory
 
 app = typer.Typer(
     name="ttame",

@@ -12,7 +12,7 @@ glibc_only = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs
 # Touches blocks of 40 MB one after the other, each freed before the next, and counts page faults.
 FAULTS = """
 import ctypes, resource
-from ttame.memory import keep_freed_memory
+from ttame.allocator import keep_freed_memory
 library = ctypes.CDLL(None)
 library.malloc.restype, library.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
 library.free.argtypes = [ctypes.c_void_p]
@@ -48,10 +48,10 @@ def test_the_settings_of_the_user_come_first() -> None:
 
 
 def test_without_glibc_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ttame import memory
+    from ttame import allocator
 
     for name in [name for name in os.environ if name.startswith("MALLOC_")]:
         monkeypatch.delenv(name)
-    monkeypatch.setattr(memory.ctypes, "CDLL", lambda _: object())
+    monkeypatch.setattr(allocator.ctypes, "CDLL", lambda _: object())
 
-    assert memory.keep_freed_memory() is False
+    assert allocator.keep_freed_memory() is False
