@@ -212,6 +212,17 @@ def test_slow_methods_and_measures_get_the_first_photos(explainer, photos):
     assert [pair["n"] for pair in difference.values()] == [4]
 
 
+def test_further_methods_and_measures_count_as_slow_where_asked(explainer, photos):
+    settings = {"measures": ["confidence", pixel_measure()], "slow_images": 3}
+    result = run(explainer, photos, slow=["pixel", "gradcam"], **settings)
+    means = result.means()
+    counts = {m: (means[m]["ad_50"].n, means[m]["pixel"].n) for m in means}
+    assert counts == {"ttame": (8, 3), "random": (8, 3), "gradcam": (3, 3)}
+    assert result.methods["gradcam"]["slow"]
+    with pytest.raises(UnknownNameError, match=r"'gradcm'.*did you mean 'gradcam'"):
+        run(explainer, photos, slow=["gradcm"])
+
+
 def test_curves_are_means_over_photos(explainer, photos):
     result = run(explainer, photos, measures=[pixel_measure(options={"add": 1.0})])
     values = result.values("random")["pixel"]

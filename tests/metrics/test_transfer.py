@@ -9,7 +9,7 @@ from ttame.errors import InputError
 from ttame.metrics.confidence import average_drop
 from ttame.metrics.measure import get_measure
 from ttame.metrics.shares import area_matched, cut_to_shares
-from ttame.metrics.transfer import resized_pixels
+from ttame.metrics.transfer import judged_classes, resized_pixels
 
 NAMES = {"transfer_ad_100_matched", "transfer_ad_50_matched", "transfer_ad_15_matched"}
 
@@ -64,5 +64,31 @@ def test_resizing_keeps_range_and_mean():
 def test_a_missing_or_unfit_judge_is_refused():
     with pytest.raises(InputError, match="as judge, got none"):
         get_measure("transfer")(make_case(images=1))
-    with pytest.raises(InputError, match="same 5 classes"):
-        get_measure("transfer")(make_case(images=1, judge=tiny_backbone(classes=4)))
+    judge = tiny_backbone(classes=4)
+    with pytest.raises(InputError, match="'class 4'"):
+        get_measure("transfer")(make_case(images=1, judge=judge))
+    judge.class_names = None
+    with pytest.raises(InputError, match="same 5 classes, got one with 4"):
+        get_measure("transfer")(make_case(images=1, judge=judge))
+
+
+def test_a_judge_of_more_classes_chooses_among_the_explained_ones():
+    case = make_case(images=5)
+    order = [4, 3, 2, 1, 0]
+    judge = tiny_backbone(classes=7)
+    head, own = judge.module[-1], case.backbone.module[-1]
+    judge.module[:-1].load_state_dict(case.backbone.module[:-1].state_dict())
+    with torch.no_grad():
+        head.weight.zero_()[1:6] = own.weight[order]
+        head.bias.fill_(100)[1:6] = own.bias[order]  # the other two classes always come first
+    judge.class_names = ("x", *(f"class {index}" for index in order), "y")
+    found = get_measure("transfer")(make_case(images=5, judge=judge)).values
+    expected = get_measure("transfer")(make_case(images=5, judge=case.backbone)).values
+    for name, values in found.items():
+        torch.testing.assert_close(values, expected[name], atol=1e-4, rtol=0)
+        assert values.isfinite().all()
+
+
+def test_a_judge_that_lacks_a_class_is_named():
+    with pytest.raises(InputError, match="'otter'"):
+        judged_classes(("cat", "otter"), ("cat", "dog", "fox"), (2, 3))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -103,6 +104,24 @@ def find_measure(name: str) -> Measure:
     if name not in by_metric:
         raise unknown_name("measure or metric", name, [*known, *by_metric])
     return by_metric[name]
+
+
+def mark_slow(
+    names: Collection[str], measures: Sequence[Measure], methods: Sequence[Method]
+) -> tuple[tuple[Measure, ...], tuple[Method, ...]]:
+    """Let further measures and methods count as slow, so that they are given few photos.
+
+    Raises:
+        UnknownNameError: None of them has that name.
+    """
+    known = {item.name for item in (*measures, *methods)}
+    for name in names:
+        if name not in known:
+            raise unknown_name("method or measure of this run", name, sorted(known))
+    return (
+        tuple(replace(item, slow=item.slow or item.name in names) for item in measures),
+        tuple(replace(item, slow=item.slow or item.name in names) for item in methods),
+    )
 
 
 def photo_set(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +14,13 @@ import torch
 
 from ttame.benchmarking import collecting
 from ttame.benchmarking.benchmark_result import BenchmarkResult
-from ttame.benchmarking.choosing import boxes_set, choose_measures, choose_methods, photo_set
+from ttame.benchmarking.choosing import (
+    boxes_set,
+    choose_measures,
+    choose_methods,
+    mark_slow,
+    photo_set,
+)
 from ttame.benchmarking.comparisons import compare
 from ttame.benchmarking.engine import FAILED, NOT_POSSIBLE, compute, try_options
 from ttame.benchmarking.parallel import compute_in_processes, logging_to, placed
@@ -26,6 +32,7 @@ from ttame.benchmarking.scoring import problem
 from ttame.benchmarking.settings import check_free, describe_settings, open_folder
 from ttame.benchmarking.statistics import check_seed
 from ttame.errors import InputError
+from ttame.metrics.transfer import judge_columns
 
 if TYPE_CHECKING:
     from ttame.backbone.contract import Backbone
@@ -67,6 +74,7 @@ def benchmark(
     boxes: str | Path | None = None,
     images: int | None = None,
     slow_images: int | None = None,
+    slow: Collection[str] = (),
     half: str = "all",
     judge: Backbone | str | None = None,
     explainers: Mapping[str, Explainer] | None = None,
@@ -100,9 +108,10 @@ def benchmark(
             measures of localisation, which are taken on its photos.
         images: How many photos to draw at random, of the boxes' photos too; None takes all.
         slow_images: On how many of them slow methods and measures are scored; None takes 50.
+        slow: Names of further methods and measures that shall count as slow.
         half: ``"all"``, or the photos of ``"choosing"`` or ``"reporting"`` only; see
             :func:`ttame.benchmarking.halves.half_of`.
-        judge: Another classifier over the same classes, for the transfer score.
+        judge: Another classifier that knows the same classes, for the transfer score.
         explainers: Further explainers of the same classifier, by the names they get.
         seed: Of the order of photos, ties, bootstrap and permutations.
         batch_size: Photos per batch and most images per forward pass.
@@ -135,7 +144,11 @@ def benchmark(
         )
     check_seed(seed)
     own, classifier = _subject(explainer, backbone, explainers or {})
-    taken = choose_measures(measures, boxes is not None, judge is not None)
+    taken, others = mark_slow(
+        slow,
+        choose_measures(measures, boxes is not None, judge is not None),
+        choose_methods(methods, own),
+    )
     drawn = (classifier, taken, half, seed, images)
     sets = [photo_set(data, *drawn), *([] if boxes is None else [boxes_set(boxes, *drawn)])]
     if not sets[-1].measures:
@@ -143,7 +156,7 @@ def benchmark(
     plan = Plan(
         backbone=classifier,
         sets=tuple(item for item in sets if item.measures),
-        others=choose_methods(methods, own),
+        others=others,
         explainers=own,
         batch_size=batch_size,
         slow_images=SLOW_IMAGES if slow_images is None else slow_images,
@@ -203,11 +216,8 @@ def _judge(judge: Backbone | str | None, backbone: Backbone) -> Backbone | None:
         from ttame.backbone.registry import load_backbone
 
         judge = load_backbone(judge)
-    if judge is not None and judge.num_classes != backbone.num_classes:
-        raise InputError(
-            f"expected a judge over the same {backbone.num_classes} classes, got "
-            f"{judge.identity.name} with {judge.num_classes}"
-        )
+    if judge is not None:
+        judge_columns(backbone, judge)  # refuses one that does not know the classes
     if judge is not None and judge.identity.fingerprint == backbone.identity.fingerprint:
         raise InputError(
             f"expected another classifier as judge, got {judge.identity.name} itself; a mask that "

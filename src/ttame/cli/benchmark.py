@@ -58,6 +58,10 @@ def benchmark(
         int | None,
         typer.Option("--slow-images", min=1, help="Photos for slow methods and measures; 50."),
     ] = None,
+    slow: Annotated[
+        str | None,
+        typer.Option("--slow", help="Further methods and measures that count as slow."),
+    ] = None,
     half: Annotated[
         str, typer.Option("--half", help="all, choosing (to tune on) or reporting (to publish).")
     ] = "all",
@@ -129,6 +133,7 @@ def benchmark(
                 boxes=boxes,
                 images=images,
                 slow_images=slow_images,
+                slow=split_list(slow) or (),
                 half=half,
                 judge=judge,
                 explainers=others,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
-from ttame.errors import InputError
+from ttame.errors import InputError, unknown_name
 from ttame.masking import apply_mask
 from ttame.metrics.confidence import average_drop
 from ttame.metrics.keeping import DEFAULT_SHARES, metric_name
@@ -18,6 +18,7 @@ from ttame.metrics.shares import area_matched, cut_to_shares
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ttame.backbone.contract import Backbone
     from ttame.metrics.case import Case
 
 
@@ -33,6 +34,52 @@ def resized_pixels(pixels: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(
         pixels, size=size, mode="bilinear", align_corners=False, antialias=True
     ).clamp(0, 1)
+
+
+def judged_classes(
+    names: Sequence[str] | None, judge_names: Sequence[str] | None, counts: tuple[int, int]
+) -> list[int]:
+    """Find the classes of a classifier among those of its judge.
+
+    By their names, where both have names and the judge knows them all; else by their order, where
+    both have the same number of classes.
+
+    Args:
+        names: Class names of the explained classifier, or None.
+        judge_names: Class names of the judge, or None.
+        counts: Number of classes of the one and the other.
+
+    Returns:
+        For each class of the explained classifier the index that the judge gives it.
+
+    Raises:
+        InputError: The judge does not know all classes.
+
+    Example:
+        >>> judged_classes(("church", "tench"), ("goldfish", "tench", "church"), (2, 3))
+        [2, 1]
+        >>> judged_classes(None, ("cat", "dog"), (2, 2))
+        [0, 1]
+    """
+    if names and judge_names and len(set(judge_names)) == len(judge_names):
+        places = {name: place for place, name in enumerate(judge_names)}
+        if all(name in places for name in names):
+            return [places[name] for name in names]
+    if counts[0] == counts[1]:
+        return list(range(counts[0]))
+    if names and judge_names:
+        missing = next((name for name in names if name not in judge_names), names[0])
+        raise unknown_name("class of the judge", missing, judge_names)
+    raise InputError(
+        f"expected a judge over the same {counts[0]} classes, got one with {counts[1]}, and class "
+        "names that would tell which are which are missing; choose a judge trained on these classes"
+    )
+
+
+def judge_columns(backbone: Backbone, judge: Backbone) -> list[int]:
+    """Return :func:`judged_classes` of two classifiers."""
+    counts = (backbone.num_classes, judge.num_classes)
+    return judged_classes(backbone.class_names, judge.class_names, counts)
 
 
 def _metrics(options: Mapping[str, Any]) -> dict[str, Metric]:
@@ -59,7 +106,8 @@ def transfer(case: Case, shares: Sequence[float] = DEFAULT_SHARES) -> Scores:
     A mask that works only on the classifier it was made for is adversarial: the judge's confidence
     drops. The score is the average drop of the judge's probability of the *explained* class. Only
     images count whose full view the judge puts into that class too: elsewhere its drop says
-    nothing. These images are the same for every method. The passes are the judge's.
+    nothing. These images are the same for every method. A judge of more classes chooses among the
+    explained classifier's own (:func:`judged_classes`). The passes are the judge's.
 
     Args:
         case: Photos, masks and the judge. The judge sees the explained classifier's view of the
@@ -70,19 +118,16 @@ def transfer(case: Case, shares: Sequence[float] = DEFAULT_SHARES) -> Scores:
         ``transfer_ad_100_matched``, ... in percent; NaN where the judge disagrees.
 
     Raises:
-        InputError: There is no judge, or it has another number of classes.
+        InputError: There is no judge, or it does not know the classes.
     """
     judge = case.judge
     if judge is None:
         raise InputError("the transfer score needs another classifier as judge, got none")
-    if judge.num_classes != case.backbone.num_classes:
-        raise InputError(
-            f"expected a judge over the same {case.backbone.num_classes} classes, got "
-            f"{judge.identity.name!r} with {judge.num_classes}; choose a judge trained on them"
-        )
+    columns = judge_columns(case.backbone, judge)
 
     def judged(pixels: Tensor) -> Tensor:
-        return case.logits(resized_pixels(pixels, judge.preprocessing.crop), judge).softmax(dim=1)
+        logits = case.logits(resized_pixels(pixels, judge.preprocessing.crop), judge)
+        return logits[:, columns].softmax(dim=1)
 
     full = judged(case.pixels)
     agrees = full.argmax(dim=1) == case.classes
