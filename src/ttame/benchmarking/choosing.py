@@ -114,7 +114,7 @@ def mark_slow(
     Raises:
         UnknownNameError: None of them has that name.
     """
-    known = {item.name for item in (*measures, *methods)}
+    known = {measure.name for measure in measures} | {method.name for method in methods}
     for name in names:
         if name not in known:
             raise unknown_name("method or measure of this run", name, sorted(known))
