@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from ttame.errors import BackboneError
 
-_SOFTMAX = (F.softmax, torch.softmax, Tensor.softmax)
+SOFTMAX = (F.softmax, torch.softmax, Tensor.softmax)
 _MULTI_HEAD = inspect.signature(F.multi_head_attention_forward)
 
 
@@ -70,8 +70,8 @@ class ExplicitAttention(TorchFunctionMode):
             return self._multi_head(**_MULTI_HEAD.bind(*args, **kwargs).arguments)
         if func is F.linear:
             return self.linear(*args, **kwargs)
-        if func in _SOFTMAX:
-            weights: Tensor = func(*args, **kwargs)
+        if func in SOFTMAX:
+            weights: Tensor = self.other(func, args, kwargs)
             axis = kwargs.get("dim", args[1] if len(args) > 1 else None)
             return self._seen(weights) if axis in (-1, weights.ndim - 1) else weights
         return self.other(func, args, kwargs)
@@ -102,7 +102,8 @@ class ExplicitAttention(TorchFunctionMode):
             scores = scores.masked_fill(~attn_mask, -math.inf)
         elif attn_mask is not None:
             scores = scores + attn_mask
-        return self.product(self._seen(torch.softmax(scores, dim=-1)), value)
+        weights = self.other(torch.softmax, (scores,), {"dim": -1})
+        return self.product(self._seen(weights), value)
 
     def _multi_head(
         self,
