@@ -4,7 +4,12 @@ import pytest
 import torch
 from PIL import Image
 
-from references.slow_transformer import slow_attention, slow_attnlrp, slow_rollout
+from references.slow_transformer import (
+    slow_attention,
+    slow_attnlrp,
+    slow_rollout,
+    slow_transformer_lrp,
+)
 from tiny_backbone import tiny_backbone
 from tiny_transformers import KINDS, as_backbone, timm_transformer, transformer
 from ttame.backbone.fingerprint import fingerprint
@@ -16,8 +21,16 @@ from ttame.methods.chefer import chefer
 from ttame.methods.legrad import layerwise_pass, legrad
 from ttame.methods.registry import get_method
 from ttame.methods.rollout import gradient_rollout, rollout
+from ttame.methods.transformer_lrp import (
+    PositiveRules,
+    attention_relevance,
+    balanced_sum,
+    positive_linear,
+    relevance_pass,
+    transformer_lrp,
+)
 
-NAMES = ["rollout", "gradient_rollout", "chefer", "attnlrp", "legrad", "iia"]
+NAMES = ["rollout", "gradient_rollout", "chefer", "transformer_lrp", "attnlrp", "legrad", "iia"]
 ALL = [*KINDS, "torchvision"]
 
 
@@ -160,6 +173,127 @@ def test_activations_pass_relevance_through_and_products_halve_it():
     torch.testing.assert_close(x * gradient, gated)
     (gradient,) = torch.autograd.grad(product.sum(), x)
     torch.testing.assert_close((x + 1) * gradient, product)
+
+
+@pytest.mark.parametrize("index", [0, 2, 4])
+def test_transformer_lrp_equals_relevance_written_by_hand(index):
+    model = timm_transformer().double().requires_grad_(False)
+    backbone = as_backbone(model)
+    images = torch.randn(2, 3, 32, 48, dtype=torch.float64)
+    torch.set_default_dtype(torch.float64)
+    try:
+        slow = [slow_transformer_lrp(model, image, index) for image in images]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    classes = torch.tensor([index, index])
+    relevances = attention_relevance(relevance_pass(backbone, images), classes)
+    for block, found in enumerate(relevances):
+        expected = torch.stack([matrices[block] for matrices, _, _ in slow])
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)
+    rows = torch.stack([row[1:] for _, _, row in slow])
+    maps = transformer_lrp(backbone, images, classes[:, None])
+    torch.testing.assert_close(maps[:, 0].flatten(1), rows, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_transformer_lrp_rules_keep_all_relevance_and_the_logits(kind):
+    backbone = transformer(kind)
+    images = torch.randn(3, 3, *backbone.preprocessing.crop)
+    classes = torch.tensor([[0], [3], [2]])
+    rules = PositiveRules()
+    with rules:
+        logits = backbone.logits(images.requires_grad_())
+    torch.testing.assert_close(logits, backbone.logits(images), rtol=0, atol=1e-5)
+    embeddings = rules.embeddings(rules.seen[0].shape[-1])
+    (gradient,) = torch.autograd.grad(logits.gather(1, classes).sum(), embeddings)
+    relevance = (embeddings * gradient).sum(dim=(1, 2))
+    torch.testing.assert_close(relevance, logits.gather(1, classes)[:, 0], rtol=1e-3, atol=1e-4)
+
+
+def test_transformer_lrp_of_pooled_tokens_is_the_mean_row_without_the_identity():
+    backbone = transformer("pooled")
+    images, classes = torch.randn(2, 3, 32, 48), torch.tensor([3, 1])
+    gradients = attention_pass(backbone, images, gradients=True).gradients(classes)
+    whole = torch.eye(24).double().expand(2, -1, -1)
+    relevances = attention_relevance(relevance_pass(backbone, images), classes)
+    for gradient, part in zip(gradients, relevances, strict=True):
+        effect = (gradient * part).double().clamp(min=0).mean(dim=1)
+        whole = whole + effect @ whole
+    rows = (whole.mean(dim=1) - 1 / 24).float()
+    maps = transformer_lrp(backbone, images, classes[:, None])
+    torch.testing.assert_close(maps.flatten(1), rows, rtol=1e-4, atol=1e-9)
+
+
+def test_positive_linear_conserves_relevance_and_leaves_out_what_has_no_positive_part():
+    x = torch.randn(7, 6, dtype=torch.float64, requires_grad=True)
+    weight, bias = torch.randn(5, 6, dtype=torch.float64), torch.randn(5, dtype=torch.float64)
+    output = positive_linear(x, weight, bias)
+    assert torch.equal(output, torch.nn.functional.linear(x, weight, bias))
+    (gradient,) = torch.autograd.grad(output[:, 2].sum(), x)
+    shares = x * gradient / output[:, 2:3]
+    torch.testing.assert_close(shares.sum(dim=1), torch.ones(7, dtype=torch.float64))
+    assert (shares >= 0).all()
+    assert (shares[x * weight[2] < 0] == 0).all()
+    x = torch.tensor([[1.0, -1.0]], requires_grad=True)
+    output = positive_linear(x, torch.tensor([[-1.0, 2.0]]))
+    assert output.item() == -3
+    assert torch.autograd.grad(output, x)[0].tolist() == [[0, 0]]
+
+
+def test_balanced_sum_keeps_the_sum_of_relevance_image_by_image():
+    left, right = torch.randn(2, 5, 4, 3, dtype=torch.float64, requires_grad=True)
+    gradient = torch.randn(5, 4, 3, dtype=torch.float64)
+    total = ((left + right) * gradient).sum(dim=(1, 2))
+    sums = torch.stack([(part * gradient).sum(dim=(1, 2)) for part in (left, right)])
+    assert (sums < 0).any()
+    gradients = torch.autograd.grad(balanced_sum(left, right), (left, right), gradient)
+    found = torch.stack([(left * gradients[0]).sum((1, 2)), (right * gradients[1]).sum((1, 2))])
+    torch.testing.assert_close(found, sums.abs() / sums.abs().sum(dim=0) * total)
+
+
+def test_every_way_to_write_a_skip_connection_is_balanced():
+    def in_place(x):
+        y = x * 2 - 1
+        y += x
+        return y
+
+    ways = {
+        "operator": lambda x: (x * 2 - 1) + x,
+        "function": lambda x: torch.add(x * 2 - 1, x),
+        "method": lambda x: (x * 2 - 1).add(x),
+        "in-place operator": in_place,
+        "in-place method": lambda x: (x * 2 - 1).add_(x),
+    }
+    x = torch.tensor([[0.1, 0.3], [1.0, -2.0]], requires_grad=True)
+    expected = balanced_sum(x * 2 - 1, x)
+    (wanted,) = torch.autograd.grad(expected.sum(), x)
+    (plain,) = torch.autograd.grad(ways["operator"](x).sum(), x)
+    assert not torch.allclose(plain, wanted)
+    for name, way in ways.items():
+        with PositiveRules():
+            output = way(x)
+        assert torch.equal(output, expected), name
+        assert torch.equal(torch.autograd.grad(output.sum(), x)[0], wanted), name
+
+
+def test_softmax_and_norms_pass_relevance_to_the_same_element():
+    x = torch.tensor([[-2.0, -0.5, 1.0, 1.5]], requires_grad=True)
+    for function in (
+        lambda x: x.softmax(dim=-1),
+        lambda x: torch.nn.functional.layer_norm(x, (4,), torch.ones(4), torch.ones(4)),
+        lambda x: torch.nn.functional.rms_norm(x, (4,)),
+    ):
+        with PositiveRules():
+            output = function(x)
+        assert torch.equal(output, function(x))
+        (gradient,) = torch.autograd.grad(output[0, 1], x)
+        expected = output[0, 1] * torch.tensor([[0.0, 1.0, 0.0, 0.0]])
+        torch.testing.assert_close(x * gradient, expected)
+    masked = torch.tensor([[1.0, -torch.inf]], requires_grad=True)
+    with PositiveRules():
+        output = masked.softmax(dim=-1)
+    assert output.tolist() == [[1, 0]]
+    assert torch.autograd.grad(output.sum(), masked)[0].tolist() == [[1, 0]]
 
 
 def test_legrad_scores_each_block_with_the_classifiers_own_head():

@@ -87,10 +87,8 @@ def norm_relevance(x: Tensor, norm: nn.LayerNorm, relevance: Tensor) -> tuple[Te
     return x * ((to_centred / centred) @ weights.T), kept
 
 
-def slow_attnlrp(
-    model: nn.Module, image: Tensor, index: int, gamma: float
-) -> tuple[Tensor, Tensor]:
-    """Return the relevance of every token (T,), and all that biases and softmaxes kept."""
+def slow_steps(model: nn.Module, image: Tensor) -> tuple[list[tuple[Tensor, ...]], Tensor]:
+    """Return every tensor of every block for one image, and the tokens behind the last one."""
     tokens = embed(model, image[None])[0]
     steps = []
     for block in model.blocks:
@@ -111,6 +109,14 @@ def slow_attnlrp(
              second, active, after)
         )  # fmt: skip
         tokens = middle + after
+    return steps, tokens
+
+
+def slow_attnlrp(
+    model: nn.Module, image: Tensor, index: int, gamma: float
+) -> tuple[Tensor, Tensor]:
+    """Return the relevance of every token (T,), and all that biases and softmaxes kept."""
+    steps, tokens = slow_steps(model, image)
     normed = model.norm(tokens)
     logits = torch.zeros(1, model.num_classes)
     logits[0, index] = model.head(normed[:1])[0, index]
@@ -149,3 +155,66 @@ def slow_attnlrp(
         branch, more = norm_relevance(entering, block.norm1, branch)
         kept, relevance = kept + more, skip + branch
     return relevance.sum(dim=-1), kept
+
+
+def positive_relevance(x: Tensor, layer: nn.Linear, relevance: Tensor) -> Tensor:
+    """Pass relevance (T, out) through a linear layer by its positive contributions; (T, in)."""
+    passed = torch.zeros_like(x)
+    for t in range(len(x)):
+        for j in range(len(layer.weight)):
+            parts = x[t] * layer.weight[j]
+            parts = parts * (parts > 0)
+            passed[t] += parts / parts.sum() * relevance[t, j]
+    return passed
+
+
+def balanced(left: Tensor, right: Tensor, relevance: Tensor) -> tuple[Tensor, Tensor]:
+    """Normalise the relevance of two operands of one image as Chefer et al. (CVPR 2021) do."""
+    sizes = left.sum().abs() + right.sum().abs()
+    to_left, to_right = (
+        part * part.sum().abs() / sizes * relevance.sum() / part.sum() for part in (left, right)
+    )
+    return to_left, to_right
+
+
+def slow_transformer_lrp(
+    model: nn.Module, image: Tensor, index: int
+) -> tuple[list[Tensor], Tensor, Tensor]:
+    """Return each attention's relevance (heads, T, T), the tokens' (T, C), and the map row (T,)."""
+    steps, tokens = slow_steps(model, image.clone().requires_grad_())
+    normed = model.norm(tokens)
+    logit = model.head(normed[:1])[0, index]
+    gradients = torch.autograd.grad(logit, [step[6] for step in steps])
+    relevance, target = torch.zeros_like(normed), torch.zeros(1, model.num_classes)
+    target[0, index] = 1
+    # Norms, softmax and activations change no relevance.
+    relevance[:1] = positive_relevance(normed[:1], model.head, target)
+    matrices = []
+    for block, step in zip(reversed(model.blocks), reversed(steps), strict=True):
+        (entering, first, query, key, value, scores, weights, heads, mixed, attended, middle,
+         second, active, after) = step  # fmt: skip
+        share = relevance / (middle + after)
+        skip, branch = balanced(middle * share, after * share, relevance)
+        branch = positive_relevance(active, block.mlp.fc2, branch)
+        relevance = skip + positive_relevance(second, block.mlp.fc1, branch)
+        share = relevance / (entering + attended)
+        skip, branch = balanced(entering * share, attended * share, relevance)
+        branch = positive_relevance(mixed, block.attn.proj, branch)
+        branch = branch.unflatten(1, (len(heads), -1)).transpose(0, 1)
+        ratio = branch / heads
+        to_weights, to_value = balanced(
+            weights * (ratio @ value.mT), value * (weights.mT @ ratio), branch
+        )
+        matrices.insert(0, to_weights.detach())
+        ratio = to_weights / scores / math.sqrt(query.shape[-1])
+        to_query, to_key = balanced(query * (ratio @ key), key * (ratio.mT @ query), to_weights)
+        parts = [p.transpose(0, 1).flatten(1) for p in (to_query, to_key, to_value)]
+        branch = positive_relevance(first, block.attn.qkv, torch.cat(parts, dim=1))
+        relevance = skip + branch
+    whole = torch.eye(len(tokens))
+    for gradient, matrix in zip(gradients, matrices, strict=True):
+        effect = torch.zeros_like(whole)
+        for head in range(len(matrix)):
+            effect += (gradient[head] * matrix[head]).clamp(min=0) / len(matrix)
+        whole = (torch.eye(len(tokens)) + effect) @ whole
+    return matrices, relevance.detach(), whole[0].detach()

@@ -32,8 +32,8 @@ def chefer(backbone: Backbone, images: Tensor, classes: Tensor) -> Tensor:
     the row of R of the token that the classifier reads (the mean of rows where it pools several),
     at the patches.
 
-    The same authors' CVPR 2021 method (arXiv 2012.09838) takes layer-wise relevance in the place of
-    the attention in ``E_l``; it is not this one.
+    The same authors' CVPR 2021 method takes layer-wise relevance in the place of the attention in
+    ``E_l``: :func:`~ttame.methods.transformer_lrp.transformer_lrp`.
 
     Args:
         backbone: A vision transformer.
