@@ -159,6 +159,35 @@ def test_a_library_s_classifier_is_rebuilt_from_its_weight_file(tmp_path: Path) 
     assert torch.equal(loaded(images, "all").maps, expected)
 
 
+@pytest.mark.parametrize("inside", ["weights.safetensors", "classifier/weights.safetensors"])
+def test_a_weight_file_in_the_folder_moves_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inside: str
+) -> None:
+    from safetensors.torch import save_file
+
+    def source(**arguments: Any) -> Any:
+        return load_backbone("timm/test_resnet", pretrained=False, num_classes=7, **arguments)
+
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "out" / inside
+    file.parent.mkdir(parents=True)
+    save_file(source().module.state_dict(), file)
+    explainer = new_explainer(source(weights=file))
+    explainer.save("out")  # a relative name of the same folder
+    assert storage.read_description("out")["backbone"]["weights_file"] == inside
+    images = torch.zeros(1, 3, 160, 160)
+    (tmp_path / "elsewhere").mkdir()
+    moved = (tmp_path / "out").rename(tmp_path / "elsewhere" / "moved")
+    loaded = storage.load(moved)
+    assert torch.equal(loaded(images, "all").maps, explainer(images, "all").maps)
+    # Saved elsewhere, it still finds the file where it is.
+    loaded.save(tmp_path / "copy")
+    assert storage.load(tmp_path / "copy").backbone.weights_file == str(moved / inside)
+    (moved / inside).unlink()
+    with pytest.raises(StorageError, match=r"weights\.safetensors is not there.*weights="):
+        storage.load(moved)
+
+
 def test_a_torn_pair_is_noticed(tmp_path: Path) -> None:
     made().save(tmp_path / "a")
     made(seed=1).save(tmp_path / "b")

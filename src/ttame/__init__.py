@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from ttame.backbone.registry import load_backbone
     from ttame.benchmarking.evaluation import evaluate
     from ttame.benchmarking.run import benchmark
+    from ttame.checkpoints.importing import import_checkpoint
     from ttame.data import sample_photos
     from ttame.errors import TtameError
     from ttame.explainer import Explainer, new_explainer
@@ -30,6 +31,7 @@ _HOMES = {
     "TtameError": "ttame.errors",
     "benchmark": "ttame.benchmarking.run",
     "evaluate": "ttame.benchmarking.evaluation",
+    "import_checkpoint": "ttame.checkpoints.importing",
     "load": "ttame.storage",
     "load_backbone": "ttame.backbone.registry",
     "new_explainer": "ttame.explainer",
@@ -47,6 +49,7 @@ __all__ = [
     "__version__",
     "benchmark",
     "evaluate",
+    "import_checkpoint",
     "load",
     "load_backbone",
     "new_explainer",

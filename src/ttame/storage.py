@@ -49,7 +49,8 @@ def save(explainer: Explainer, folder: str | Path, dtype: torch.dtype | None = N
     """Write an explainer folder; a reader finds the old explainer or the new one, whole.
 
     Args:
-        explainer: What to write; the classifier's own weights are not part of it.
+        explainer: What to write; the classifier's own weights are not part of it. Where they lie
+            in the folder already, it names them relatively to itself and may be moved with them.
         folder: Made where it is missing; other files in it stay.
         dtype: Type of the stored floating-point weights, for example ``torch.float16``.
 
@@ -67,6 +68,7 @@ def save(explainer: Explainer, folder: str | Path, dtype: torch.dtype | None = N
     }
     content = to_bytes(state)
     description = describe(explainer)
+    description["backbone"]["weights_file"] = _from_folder(explainer.backbone.weights_file, folder)
     # The description names the weights it belongs to: a torn pair is noticed, not loaded.
     description["attention"]["sha256"] = hashlib.sha256(content).hexdigest()
     text = json.dumps(description, indent=2, ensure_ascii=False).encode()
@@ -192,7 +194,7 @@ def load(
             raise StorageError(f"{folder} uses the unknown {kind} {name!r}; update ttame")
     # Parts start at random before their weights are read: that is no business of the caller's.
     with torch.random.fork_rng(devices=[]):
-        loaded = _load_backbone(description["backbone"], backbone, weights)
+        loaded = _load_backbone(description["backbone"], folder, backbone, weights)
         _check_fingerprint(description["backbone"], loaded, force)
         attention = AttentionMechanism(
             [shape[0] for shape in loaded.feature_shapes], make_head(head, loaded), grid, branch
@@ -212,6 +214,7 @@ def load(
 
 def _load_backbone(
     described: Mapping[str, Any],
+    folder: Path,
     backbone: Backbone | nn.Module | None,
     weights: str | Path | None,
 ) -> Backbone:
@@ -234,7 +237,8 @@ def _load_backbone(
             f"this explainer belongs to an own classifier ({described['name']}); "
             "pass it: ttame.load(folder, backbone=your_model)"
         )
-    weights = weights or described["weights_file"]
+    if weights is None and described["weights_file"] is not None:
+        weights = folder / described["weights_file"]  # an absolute path stays as it is
     if weights is not None and not Path(weights).is_file():
         raise StorageError(
             f"the classifier's weight file {weights} is not there; say where it is with weights="
@@ -255,6 +259,13 @@ def _check_fingerprint(described: Mapping[str, Any], backbone: Backbone, force: 
     if not force:
         raise StorageError(f"{message}; load the right weights, or pass force=True to insist")
     _log.warning("%s; loaded all the same", message)
+
+
+def _from_folder(file: str | None, folder: Path) -> str | None:
+    """Name a file that lies in the folder as seen from there; other names stay as they are."""
+    if file is None or not Path(file).resolve().is_relative_to(folder.resolve()):
+        return file
+    return Path(file).resolve().relative_to(folder.resolve()).as_posix()
 
 
 def _keep_previous(folder: Path) -> None:

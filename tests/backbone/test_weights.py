@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from ttame.backbone.weights import load_state, read_weights
+from ttame.backbone.weights import WeightFile, load_state, read_weights
 from ttame.errors import BackboneError, StorageError
 
 
@@ -40,12 +40,17 @@ class Code:
 
 def test_files_with_code_are_refused(tmp_path, capsys):
     torch.save({"state_dict": {}, "extra": Code()}, tmp_path / "bad.pth")
-    with pytest.raises(StorageError, match="could run code"):
+    with pytest.raises(StorageError, match=r"\(builtins\.print\), and loading it could run code"):
         read_weights(tmp_path / "bad.pth")
     (tmp_path / "plain.pkl").write_bytes(pickle.dumps(Code()))
     with pytest.raises(StorageError):
         read_weights(tmp_path / "plain.pkl")
     assert capsys.readouterr().out == ""
+
+
+def test_what_was_read_already_is_returned_as_it_is(tmp_path):
+    file = WeightFile(tmp_path / "later.safetensors", {"weight": torch.zeros(1)})
+    assert read_weights(file) is file
 
 
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pth"])

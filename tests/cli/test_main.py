@@ -14,7 +14,7 @@ import ttame
 from ttame.cli.guard import GuardedGroup
 from ttame.errors import InputError
 
-COMMANDS = ("explain", "train", "evaluate", "layers", "info", "methods")
+COMMANDS = ("explain", "train", "evaluate", "layers", "info", "methods", "import-checkpoint")
 
 
 def program(error):

@@ -14,6 +14,7 @@ from torch import nn
 from ttame.backbone.contract import Backbone
 from ttame.backbone.module import ModuleBackbone
 from ttame.backbone.source import SOURCES, Request
+from ttame.backbone.weights import WeightFile
 from ttame.errors import BackboneError, InputError, TtameError, unknown_name
 from ttame.images.preprocessing import Preprocessing
 
@@ -27,7 +28,7 @@ _SIDES = (224, 32, 28, 64, 96, 128, 160, 192, 256, 299, 384, 448, 512, 518)
 @torch.inference_mode(False)  # parameters made in it could not be trained through later
 def load_backbone(
     source_or_module: str | nn.Module,
-    weights: str | Path | None = None,
+    weights: str | Path | WeightFile | None = None,
     pretrained: bool = True,
     layers: str | Sequence[str] | None = None,
     preprocessing: Preprocessing | None = None,
@@ -40,7 +41,8 @@ def load_backbone(
     Args:
         source_or_module: ``"timm/<name>"``, ``"torchvision/<name>"``,
             ``"ttame/efficientnet-lite0"``, any nn.Module that gives logits, or a backbone.
-        weights: Local weight file (safetensors or a torch state dict) instead of a download.
+        weights: Local weight file (safetensors or a torch state dict) instead of a download, or
+            its content with the place where it is or will be.
         pretrained: Whether to take the library's published weights where no file is given.
         layers: Layers to read, shallow to deep, as names or one string ``"a,b,c"``; None chooses.
         preprocessing: The way from a photo to the input; None takes the model's own.
@@ -76,14 +78,15 @@ def load_backbone(
         raise InputError(
             f"expected a source such as 'timm/resnet50' or an nn.Module, got {source_or_module!r}"
         )
-    path = None if weights is None else Path(weights)
+    file = Path(weights) if isinstance(weights, str) else weights
+    path = file.path if isinstance(file, WeightFile) else file
     for library in _LIBRARIES:
         import_module(library)
     prefix, slash, name = source_or_module.partition("/")
     if prefix not in SOURCES or not slash:
         near = [f"{p}/{n}" for p, source in SOURCES.items() for n in source.names()]
         raise unknown_name("classifier", source_or_module, near, f"(sources: {', '.join(SOURCES)})")
-    request = Request(name, path, pretrained, size, model_args)
+    request = Request(name, file, pretrained, size, model_args)
     loaded = SOURCES[prefix].load(request)
     return ModuleBackbone(
         loaded.model,

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from ttame.backbone.weights import WeightFile
 from ttame.images.preprocessing import Preprocessing
 
 
@@ -18,14 +19,14 @@ class Request:
 
     Attributes:
         name: The library's own name of the model.
-        weights: Local weight file, or None.
+        weights: Local weight file, one that was read already, or None.
         pretrained: Whether to take the library's published weights where no file is given.
         image_size: Height and width of the input, or None for the model's own.
         model_args: Further arguments of the library's constructor.
     """
 
     name: str
-    weights: Path | None = None
+    weights: Path | WeightFile | None = None
     pretrained: bool = True
     image_size: tuple[int, int] | None = None
     model_args: dict[str, Any] = field(default_factory=dict)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,6 +18,8 @@ from ttame.errors import BackboneError, StorageError
 
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
 _PREFIXES = ("module.", "_orig_mod.")
+_GLOBAL = re.compile(r"GLOBAL (\S+)")
+_REASON = re.compile(r"WeightsUnpickler error: (.+)")
 
 
 @dataclass(frozen=True)
@@ -33,16 +37,19 @@ class WeightFile:
     metadata: dict[str, str] = field(default_factory=dict)
 
 
-def read_weights(path: str | Path) -> WeightFile:
+def read_weights(path: str | Path | WeightFile) -> WeightFile:
     """Read a safetensors file or a torch state dict without running any code from it.
 
     Args:
         path: The file. Of a torch checkpoint, the entry ``state_dict``, ``model`` or
-            ``model_state_dict`` is taken where there is one; leading ``module.`` is removed.
+            ``model_state_dict`` is taken where there is one; leading ``module.`` is removed. What
+            was read already is returned as it is.
 
     Raises:
         StorageError: The file is missing, damaged, holds no tensors, or holds more than tensors.
     """
+    if isinstance(path, WeightFile):
+        return path
     path = Path(path)
     if not path.is_file():
         raise StorageError(f"expected a weight file at {path}, found none")
@@ -63,16 +70,45 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise StorageError(f"{path} is no readable safetensors file: {error}") from error
 
 
-def _read_torch(path: Path) -> dict[str, Tensor]:
+def read_plain(path: Path, advice: str) -> Any:
+    """Read a ``torch.save`` file of tensors and plain values, by torch's restricted unpickler.
+
+    Args:
+        path: The file; nothing in it is run.
+        advice: What to do where the file holds more than that, for the message.
+
+    Raises:
+        StorageError: The file is damaged, or holds more; what was refused is named.
+    """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        refused = _refused(path, error)
+        if not refused:
+            # The rest of torch's message tells how to load the file with its code.
+            reason = next(iter(_REASON.findall(str(error))), type(error).__name__)
+            raise StorageError(f"{path} is no readable torch file: {reason}") from error
         raise StorageError(
-            f"{path} holds more than tensors, and loading it could run code; save "
-            "`model.state_dict()` as safetensors and pass that file"
+            f"{path} holds more than tensors and plain values ({', '.join(refused)}), and loading "
+            f"it could run code; nothing of it was run; {advice}"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise StorageError(f"{path} is no readable torch file: {error}") from error
+    except Exception as error:  # a damaged pickle may raise anything
+        line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise StorageError(f"{path} is no readable torch file: {line}") from error
+
+
+def _refused(path: Path, error: pickle.UnpicklingError) -> list[str]:
+    """Name the classes and functions that a file asks for and the restricted unpickler refuses."""
+    try:
+        # Takes the pickle apart without running it.
+        found = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    except Exception:  # files of other formats, damaged files
+        found = []
+    return found or _GLOBAL.findall(str(error))[:1]
+
+
+def _read_torch(path: Path) -> dict[str, Tensor]:
+    content = read_plain(path, "save `model.state_dict()` as safetensors and pass that file")
     for wrapper in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]

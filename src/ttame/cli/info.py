@@ -46,7 +46,7 @@ def describe(description: Mapping[str, Any], folder: Path) -> Iterator[tuple[str
     backbone, attention = description["backbone"], description["attention"]
     names = backbone["class_names"]
     yield "folder", str(folder)
-    yield "size on disk", _size(folder)
+    yield "size on disk", _size(folder, backbone.get("weights_file"))
     yield "classifier", f"{backbone['source']} ({backbone['name']})"
     yield "fingerprint", str(backbone["fingerprint"])
     if backbone.get("weights_file"):
@@ -62,6 +62,8 @@ def describe(description: Mapping[str, Any], folder: Path) -> Iterator[tuple[str
     yield "grid", str(attention.get("grid", "first"))
     yield "branch", str(attention.get("branch", "paper"))
     yield "parameters", f"{attention['parameters']:,}"
+    if description.get("imported"):
+        yield "imported", _pairs(description["imported"])
     yield from _training(description.get("training") or {})
     for group, scores in (description.get("scores") or {}).items():
         yield f"{group} scores", _pairs(scores)
@@ -98,10 +100,12 @@ def _pairs(values: Any) -> str:
     return ", ".join(f"{key} {value}" for key, value in values.items())
 
 
-def _size(folder: Path) -> str:
+def _size(folder: Path, classifier: str | None) -> str:
     from ttame import storage
 
-    files = (folder / storage.DESCRIPTION, folder / storage.WEIGHTS)
+    files = [folder / storage.DESCRIPTION, folder / storage.WEIGHTS]
+    if classifier and not Path(classifier).is_absolute():
+        files.append(folder / classifier)
     size = float(sum(file.stat().st_size for file in files if file.is_file()))
     missing = [file.name for file in files if not file.is_file()]
     note = f" ({', '.join(missing)} is missing)" if missing else ""

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ttame.allocator import keep_freed_memory
-from ttame.cli import benchmark, evaluate, explain, info, layers, methods, train
+from ttame.cli import benchmark, evaluate, explain, import_checkpoint, info, layers, methods, train
 from ttame.cli.guard import GuardedGroup
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ for _command in (
     layers.layers,
     methods.methods,
     info.info,
+    import_checkpoint.import_checkpoint,
 ):
     app.command()(_command)
 
