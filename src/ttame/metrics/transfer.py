@@ -56,23 +56,23 @@ def judged_classes(
         InputError: The judge does not know all classes.
 
     Example:
-        >>> judged_classes(("church", "tench"), ("goldfish", "tench", "church"), (2, 3))
-        [2, 1]
+        >>> judged_classes(("church", "tench"), ("crane", "crane", "tench", "church"), (2, 4))
+        [3, 2]
         >>> judged_classes(None, ("cat", "dog"), (2, 2))
         [0, 1]
     """
-    if names and judge_names and len(set(judge_names)) == len(judge_names):
-        places = {name: place for place, name in enumerate(judge_names)}
-        if all(name in places for name in names):
-            return [places[name] for name in names]
+    # Two classes may share a name (ImageNet has two cranes): a name that occurs once is enough.
+    if names and judge_names and all(judge_names.count(name) == 1 for name in names):
+        return [judge_names.index(name) for name in names]
     if counts[0] == counts[1]:
         return list(range(counts[0]))
     if names and judge_names:
-        missing = next((name for name in names if name not in judge_names), names[0])
-        raise unknown_name("class of the judge", missing, judge_names)
+        missing = [name for name in names if name not in judge_names]
+        if missing:
+            raise unknown_name("class of the judge", missing[0], judge_names)
     raise InputError(
-        f"expected a judge over the same {counts[0]} classes, got one with {counts[1]}, and class "
-        "names that would tell which are which are missing; choose a judge trained on these classes"
+        f"expected a judge over the same {counts[0]} classes, got one with {counts[1]}, and no class "
+        "names that tell which are which; choose a judge trained on these classes"
     )
 
 
