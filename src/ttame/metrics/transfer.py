@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -62,16 +63,18 @@ def judged_classes(
         [0, 1]
     """
     # Two classes may share a name (ImageNet has two cranes): a name that occurs once is enough.
-    if names and judge_names and all(judge_names.count(name) == 1 for name in names):
-        return [judge_names.index(name) for name in names]
+    times = Counter(judge_names or ())
+    if names and judge_names and all(times[name] == 1 for name in names):
+        places = {name: place for place, name in enumerate(judge_names)}
+        return [places[name] for name in names]
     if counts[0] == counts[1]:
         return list(range(counts[0]))
     if names and judge_names:
-        missing = [name for name in names if name not in judge_names]
+        missing = [name for name in names if name not in times]
         if missing:
             raise unknown_name("class of the judge", missing[0], judge_names)
     raise InputError(
-        f"expected a judge over the same {counts[0]} classes, got one with {counts[1]}, and no class "
+        f"expected a judge over the same {counts[0]} classes, got one with {counts[1]} and no class "
         "names that tell which are which; choose a judge trained on these classes"
     )
 
