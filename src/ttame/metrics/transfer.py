@@ -74,7 +74,7 @@ def judged_classes(
         if missing:
             raise unknown_name("class of the judge", missing[0], judge_names)
     raise InputError(
-        f"expected a judge over the same {counts[0]} classes, got one with {counts[1]} and no class "
+        f"expected a judge over the same {counts[0]} classes, got {counts[1]} and no class "
         "names that tell which are which; choose a judge trained on these classes"
     )
 
