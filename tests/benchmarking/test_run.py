@@ -82,10 +82,30 @@ def test_rows_means_and_files(saved):
         "unit": "%",
     }
     assert "seconds" not in str(content)
+    assert "mib" not in str(content)
     assert seen[0] == (0, 24)
     assert seen[-1] == (24, 24)
     assert result.timings["methods"]["gradcam"]["ms_per_image"] > 0
     assert result.timings["methods"]["gradcam"]["images"] == 8
+
+
+def test_the_memory_is_that_of_one_photo_explained_a_second_time(explainer, photos, tmp_path):
+    seen = []
+
+    def function(backbone, images, classes):
+        seen.append(len(images))
+        held = torch.zeros(2**20 * len(seen) * len(images))
+        return images[:, :1] + held[0]
+
+    methods = [Method("held", "Held", function)]
+    result = run(explainer, photos, methods=methods, out=tmp_path)
+    assert seen == [1, 1, 3, 3, 2]
+    peak = result.timings["methods"]["held"]["peak_memory_mib"]
+    assert peak == pytest.approx(2 * 4, abs=0.05)
+    assert BenchmarkResult.load(tmp_path).timings["methods"]["held"]["peak_memory_mib"] == peak
+    # A finished run that is read again still tells it.
+    again = run(explainer, photos, methods=methods, out=tmp_path, resume=True)
+    assert again.timings["methods"]["held"]["peak_memory_mib"] == peak
 
 
 def test_equals_evaluate(explainer, photos, saved):
@@ -193,7 +213,8 @@ def test_measures_that_explain_again_take_a_fifth_of_the_few_photos_of_slow_meth
     assert {m: means[m]["ad_50"].n for m in means} == {"ttame": 8, "slow": 6, "random": 8}
     swapped = {m: means[m]["class_swap_similarity"].n for m in means}
     assert swapped == {"ttame": 8, "slow": 2, "random": 8}
-    assert seen == [1, 3, 2, 3]  # warm-up, first batch, its first two again, second batch
+    # Warm-up, its memory, first batch, its first two again, second batch.
+    assert seen == [1, 1, 3, 2, 3]
 
 
 def test_slow_methods_and_measures_get_the_first_photos(explainer, photos):

@@ -51,7 +51,7 @@ class BenchmarkResult:
         measures: By name: ``title``, ``paper``, ``options``, ``slow``, ``metrics``.
         curves: By name: ``measure``, ``x``, ``means`` (method -> list) and ``n``
             (method -> photos).
-        timings: What the clock said; never the same twice.
+        timings: What the clock said, and the peaks of memory; never quite the same twice.
         comparisons: See :func:`ttame.benchmarking.comparisons.compare`.
         conventions: Under which conventions the numbers were taken.
         provenance: ``classifier``, ``data``, ``versions``, ``command``, ``settings``.

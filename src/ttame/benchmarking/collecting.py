@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 Records = Mapping["Unit", "Record"]
 
+_MIB = 2**20
+
 
 def plan_measures(plan: Plan) -> dict[str, Measure]:
     """Return the measures of all sets by name."""
@@ -162,12 +164,19 @@ def mean_curves(plan: Plan, records: Records) -> dict[str, dict[str, Any]]:
 
 
 def collect_times(plan: Plan, records: Records) -> dict[str, Any]:
-    """Return median milliseconds per image of every method, and of every measure on it."""
+    """Return what differs from run to run: times and memory.
+
+    Returns:
+        Median milliseconds per image of every method, and of every measure on it; the peak of each
+        method's memory in MiB where it was measured, the highest of all processes.
+    """
     methods: dict[str, Any] = {}
     measures: dict[str, dict[str, float]] = {name: {} for name in plan_measures(plan)}
     for method in plan.methods:
         by_part: dict[str, list[tuple[float, int]]] = {}
+        peaks = [0]
         for _, record in _of(plan, records, method):
+            peaks.append(record.get("peak_memory") or 0)
             for name, (seconds, images) in record.get("seconds", {}).items():
                 by_part.setdefault(name, []).append((seconds, images))
         for name, times in by_part.items():
@@ -179,6 +188,7 @@ def collect_times(plan: Plan, records: Records) -> dict[str, Any]:
                     "ms_per_image": per_image,
                     "seconds": sum(seconds for seconds, _ in times),
                     "images": sum(images for _, images in times),
+                    **({"peak_memory_mib": max(peaks) / _MIB} if max(peaks) else {}),
                 }
     return {"methods": methods, "measures": measures}
 

@@ -19,6 +19,7 @@ from ttame.images.dataset import PhotoDataset, loader
 from ttame.methods.registry import methods as registered_methods
 from ttame.metrics.case import Truth
 from ttame.metrics.measure import measures as registered_measures
+from ttame.metrics.memory import peak_memory
 
 if TYPE_CHECKING:
     from ttame.benchmarking.plan import PhotoSet, Plan
@@ -41,6 +42,7 @@ def compute(
     workers: int = 0,
     impossible: Sequence[str] = (),
     strict: bool = False,
+    memory: bool = False,
 ) -> Iterator[tuple[Unit, Record | None]]:
     """Compute units in the order of their batches.
 
@@ -54,6 +56,8 @@ def compute(
         workers: Processes that read photos.
         impossible: Methods whose units are passed over.
         strict: Raise a method's or measure's error instead of recording it.
+        memory: Let each method explain that one photo twice, and record in its first unit the
+            peak of the memory of the second time.
 
     Yields:
         Every unit with its record, or with None where its method was given up before.
@@ -62,7 +66,7 @@ def compute(
         TtameError: Only if ``strict``.
     """
     scorer = Scorer(plan.backbone, plan.batch_size, plan.judge, strict)
-    run = _Run(plan, scorer, device, impossible)
+    run = _Run(plan, scorer, device, impossible, memory)
     for photo_set in plan.sets:
         wanted: dict[int, list[Unit]] = {}
         for unit in units:
@@ -128,9 +132,14 @@ def _read(plan: Plan, photo_set: PhotoSet, places: Sequence[int], workers: int) 
 
 class _Run:
     def __init__(
-        self, plan: Plan, scorer: Scorer, device: torch.device, impossible: Sequence[str] = ()
+        self,
+        plan: Plan,
+        scorer: Scorer,
+        device: torch.device,
+        impossible: Sequence[str] = (),
+        memory: bool = False,
     ) -> None:
-        self.plan, self.scorer, self.device = plan, scorer, device
+        self.plan, self.scorer, self.device, self.memory = plan, scorer, device, memory
         self.given_up = set(impossible)
         self.methods = {method.name: method for method in plan.methods}
         self.warm: set[str] = set()
@@ -175,7 +184,7 @@ class _Run:
         measures = list(zip(photo_set.measures, counts, strict=True))
         try:
             with _seeded(self.plan.seed, unit):
-                self._warm_up(method)
+                once = self._warm_up(method)
             # Seeded once more: whether this process warmed up must not move what is drawn.
             with _seeded(self.plan.seed, unit):
                 scored = self.scorer.score(method, photos, measures)
@@ -194,11 +203,13 @@ class _Run:
             "p": photos.p.tolist(),
             "details": dict(method.details(self.plan.backbone)),
             **vars(scored),
+            **once,
         }
 
-    def _warm_up(self, method: Method) -> None:
+    def _warm_up(self, method: Method) -> Record:
+        """Explain the first photo, once a method; return what is recorded of that."""
         if method.name in self.warm:
-            return
+            return {}
         method.check_packages()
         if self.first is None:
             self.first = self.first_photo(self.plan.sets)
@@ -207,6 +218,11 @@ class _Run:
         photo = self.first
         method(self.plan.backbone, photo.images, photo.classes[:, None])
         self.warm.add(method.name)
+        if not self.memory:
+            return {}
+        with peak_memory(self.device) as peak:
+            method(self.plan.backbone, photo.images, photo.classes[:, None])
+        return {"peak_memory": peak.bytes}
 
     def first_photo(self, sets: Sequence[PhotoSet]) -> Classified | None:
         """Return the first readable photo of some sets, whatever unit comes first here."""

@@ -156,7 +156,7 @@ def _work(
             plan: Plan = pickle.loads(content)
             move(plan, place)
             file = RecordFile(record_path(folder, rank))
-            for unit, record in compute(plan, units, place, workers, impossible):
+            for unit, record in compute(plan, units, place, workers, impossible, memory=True):
                 if record is not None:
                     file.append(unit, record)
                 done[rank] += plan.images(unit)

@@ -60,6 +60,7 @@ _CONVENTIONS = {
     "halves": "by the SHA-256 of the file name: even is choosing, odd is reporting",
     "passes": "of the classifier for the maps of one image, counted by hooks; changed copies that "
     "share a pass up to a layer count as one",
+    "peak_memory": "most that PyTorch held at once for the map of one photo, beyond what it held",
     "mask_space": "pixel: the mask multiplies the [0, 1] image, which is then normalised; measures "
     "that do otherwise say so in their options",
 }
@@ -248,7 +249,7 @@ def _compute(
         file = RecordFile(record_path(folder))
         done = 0
         with placed(plan, device) as place:
-            for unit, record in compute(plan, pending, place, workers, impossible):
+            for unit, record in compute(plan, pending, place, workers, impossible, memory=True):
                 if record is not None:
                     file.append(unit, record)
                 done += plan.images(unit)

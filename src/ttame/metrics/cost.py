@@ -13,6 +13,7 @@ import torch
 
 from ttame.backbone.outputs import first_tensor
 from ttame.errors import InputError
+from ttame.metrics.memory import peak_memory
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -88,9 +89,9 @@ class Cost:
         forward: Forward passes of the classifier.
         backward: Backward passes of the classifier.
         milliseconds: Median time.
-        peak_memory: Most bytes that the call held on the GPU at once beyond what was there before,
-            for the whole batch; None on the CPU, where neither the allocator nor the operating
-            system tells the peak of one call.
+        peak_memory: Most bytes that the call held on the device at once beyond what was there
+            before, for the whole batch; None where :func:`ttame.metrics.memory.peak_memory` cannot
+            tell.
         device: Where it was measured.
         batch: Images per call.
     """
@@ -125,8 +126,7 @@ def measure_cost(
             f"expected repeats >= 1 and at least one image, got {repeats} and {len(images)} images"
         )
     method(backbone, images, classes)
-    memory = _Memory(images.device)
-    with count_passes(backbone) as passes, memory:
+    with count_passes(backbone) as passes, peak_memory(images.device) as memory:
         method(backbone, images, classes)
     seconds = []
     for _ in range(repeats):
@@ -140,7 +140,7 @@ def measure_cost(
         forward=passes.forward / count,
         backward=passes.backward / count,
         milliseconds=1000 * statistics.median(seconds) / count,
-        peak_memory=memory.peak,
+        peak_memory=memory.bytes,
         device=str(images.device),
         batch=count,
     )
@@ -151,25 +151,6 @@ def _logits(output: Any) -> Tensor | None:
     if isinstance(output, Mapping):
         output = output.get("logits", output)
     return first_tensor(getattr(output, "logits", output))
-
-
-class _Memory:
-    """Peak of the GPU's memory above its level on entry; None on other devices."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.peak: int | None = None
-
-    def __enter__(self) -> None:
-        if self.device.type == "cuda":
-            _wait(self.device)
-            torch.cuda.reset_peak_memory_stats(self.device)
-            self.before = torch.cuda.memory_allocated(self.device)
-
-    def __exit__(self, *_: object) -> None:
-        if self.device.type == "cuda":
-            _wait(self.device)
-            self.peak = torch.cuda.max_memory_allocated(self.device) - self.before
 
 
 def _wait(device: torch.device) -> None:

@@ -242,6 +242,8 @@ def test_everything_to_repeat_it_is_there(text):
         assert word in text
     without = make_page(made_result(timings=False))
     assert "ms per image" not in without
+    assert "peak memory" in text
+    assert "peak memory" not in without
     assert "passes per image" in without
 
 

@@ -17,7 +17,7 @@ from ttame.benchmarking.report.scores import (
     columns,
     cost_columns,
     family_tables,
-    milliseconds,
+    measured,
     numbers,
     rank_tables,
     table_methods,
@@ -76,8 +76,7 @@ def make_page(
 ) -> str:
     """Return the report as a page; see :func:`write_report`."""
     found = columns(result)
-    costs, label = milliseconds(result), "ms per image"
-    cost_table = cost_columns(result, costs)
+    costs, label = measured(result, "ms_per_image"), "ms per image"
     if not costs:
         costs, label = _passes(result), "passes per image"
     sections = {
@@ -89,7 +88,7 @@ def make_page(
         ),
         "Cost": (
             "Each point is a method; up is better, left is cheaper.",
-            join(_costs(result, cost_table), cost_section(result, found, costs, label)),
+            join(_costs(result, cost_columns(result)), cost_section(result, found, costs, label)),
         ),
         "Maps": (
             "The same photos and classes for every method; a dash where it gave no map.",
@@ -214,7 +213,7 @@ def _conventions(result: BenchmarkResult) -> Html:
 
 
 def _footer(result: BenchmarkResult) -> Html:
-    """Return what the clock said: the only part that differs between equal runs, with the cost."""
+    """Return what the clock said: with the cost, the only part that differs between equal runs."""
     told = [
         f"{key.replace('_', ' ')} {value:.0f}" if isinstance(value, float) else f"{key} {value}"
         for key, value in result.timings.items()

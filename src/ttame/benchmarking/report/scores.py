@@ -101,12 +101,13 @@ def metric_ranks(result: BenchmarkResult, metric: str) -> dict[str, float]:
     return {name: float(rank) for name, rank in ranks.items() if rank is not None}
 
 
-def cost_columns(result: BenchmarkResult, milliseconds: Mapping[str, float]) -> list[Column]:
-    """Return passes and, where the clock was read, milliseconds as columns without intervals."""
+def cost_columns(result: BenchmarkResult) -> list[Column]:
+    """Return passes, milliseconds and memory, where measured, as columns without intervals."""
     sources = {
         "forward_passes": ("forward passes per image", numbers(result, "forward_passes")),
         "backward_passes": ("backward passes per image", numbers(result, "backward_passes")),
-        "milliseconds": ("ms per image", milliseconds),
+        "milliseconds": ("ms per image", measured(result, "ms_per_image")),
+        "peak_memory": ("peak memory for one photo, MiB", measured(result, "peak_memory_mib")),
     }
     return [
         Column(
@@ -130,10 +131,10 @@ def numbers(result: BenchmarkResult, key: str) -> dict[str, float]:
     }
 
 
-def milliseconds(result: BenchmarkResult) -> dict[str, float]:
-    """Return the milliseconds per image of every method that the clock was read for."""
+def measured(result: BenchmarkResult, key: str) -> dict[str, float]:
+    """Return one number of every method's timings, such as its milliseconds per image."""
     times = result.timings.get("methods", {})
-    found = {name: entry.get("ms_per_image") for name, entry in times.items()}
+    found = {name: entry.get(key) for name, entry in times.items()}
     return {name: float(value) for name, value in found.items() if value is not None}
 
 
