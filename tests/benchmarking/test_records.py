@@ -54,6 +54,20 @@ def test_success_counts_more_than_failure(tmp_path, turned):
     assert "error" not in read_records(tmp_path)[A]
 
 
+def test_a_complete_record_counts_most_and_then_the_last(tmp_path, monkeypatch):
+    now = iter(range(9))
+    monkeypatch.setattr("time.time", lambda: next(now))
+    part, whole = {"p": [1.0], "failed": ["road"]}, {"p": [1.0], "failed": []}
+    # The names of the files say nothing about the order.
+    write(record_path(tmp_path, 1), (A, part), (B, part))
+    write(record_path(tmp_path, 0), (A, {"error": ["failed", "memory"]}), (B, whole))
+    assert "error" in read_records(tmp_path)[A]
+    assert read_records(tmp_path)[B]["failed"] == []
+    write(record_path(tmp_path, 1), (A, part), (B, {"error": ["failed", "memory"]}))
+    assert read_records(tmp_path)[A]["failed"] == ["road"]
+    assert read_records(tmp_path)[B]["failed"] == []
+
+
 def test_what_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="cannot write"):

@@ -16,6 +16,7 @@ from tiny_backbone import tiny_backbone, tiny_photos
 from ttame.benchmarking.records import read_records
 from ttame.errors import InputError
 from ttame.methods.registry import Method
+from ttame.metrics.measure import Measure, Metric, Scores
 
 SCRIPT = Path(killed_run.__file__)
 # Not timings.json: times and memory differ.
@@ -144,6 +145,51 @@ def test_what_failed_is_tried_again(explainer, tmp_path):
     whole = run(explainer, photos, tmp_path / "whole", methods=[method])
     assert whole.to_dict() == second.to_dict()
     assert json.loads((tmp_path / "out" / "results.json").read_text()) == second.to_dict()
+
+
+def one_pixel(broken):
+    """Measure the first pixel, or raise what ``broken`` holds where that is dark."""
+
+    def function(case):
+        value = case.pixels[:, 0, 0, 0].double()
+        if broken and value.min() < 0.3:
+            raise broken[0]
+        return Scores({"pixel": value}, {"line": torch.stack([value, 2 * value], dim=1)})
+
+    table = {"pixel": Metric("first pixel", True)}
+    return Measure("pixel", "First pixel", function, lambda _: table)
+
+
+def test_a_measure_that_failed_is_tried_again(explainer, tmp_path):
+    photos = tiny_photos(tmp_path / "photos", 6)
+    broken = [RuntimeError("out of memory")]
+    settings = {"measures": ["confidence", one_pixel(broken)]}
+    first = run(explainer, photos, tmp_path / "out", **settings)
+    problem = {"pixel": "RuntimeError: out of memory"}
+    assert {name: item["problems"] for name, item in first.methods.items()} == {
+        "ttame": problem,
+        "random": problem,
+    }
+    assert 0 < first.means()["random"]["pixel"].n < 6
+    assert first.means()["random"]["ad_50"].n == 6
+    again = run(explainer, photos, tmp_path / "out", resume=True, **settings)
+    assert again.to_dict() == first.to_dict()
+    broken.clear()
+    run(explainer, photos, tmp_path / "out", resume=True, **settings)
+    run(explainer, photos, tmp_path / "whole", **settings)
+    for name in FILES:
+        one, other = ((tmp_path / folder / name).read_bytes() for folder in ("whole", "out"))
+        assert one == other, name
+
+
+def test_what_a_measure_cannot_do_is_not_tried_again(explainer, tmp_path, monkeypatch):
+    photos = tiny_photos(tmp_path / "photos", 4)
+    settings = {"measures": [one_pixel([InputError("not on dark photos")])]}
+    first = run(explainer, photos, tmp_path / "out", **settings)
+    assert first.methods["random"]["problems"] == {"pixel": "not on dark photos"}
+    monkeypatch.setattr("ttame.benchmarking.scoring.Scorer.score", None)
+    again = run(explainer, photos, tmp_path / "out", resume=True, **settings)
+    assert again.to_dict() == first.to_dict()
 
 
 def test_two_processes_give_the_same_bytes_and_one_continues(explainer, tmp_path):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ttame.benchmarking.records import Unit
+from ttame.benchmarking.records import FAILED, NOT_POSSIBLE, Unit
 from ttame.benchmarking.scoring import Classified, Scorer, free_memory, problem
 from ttame.errors import BackboneError, ImageError, InputError, TtameError
 from ttame.images.dataset import PhotoDataset, loader
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from ttame.metrics.measure import Measure
 
 _log = logging.getLogger(__name__)
-
-NOT_POSSIBLE, FAILED = "not possible", "failed"
 
 Record = dict[str, Any]
 """What is kept of a unit; plain values for JSON."""

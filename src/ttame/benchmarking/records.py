@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ttame.errors import StorageError
 
 _log = logging.getLogger(__name__)
+
+NOT_POSSIBLE, FAILED = "not possible", "failed"
+"""Kinds of error that stop a method: what a classifier cannot do, and any other."""
 
 
 class Unit(NamedTuple):
@@ -27,11 +31,23 @@ def record_path(folder: Path, rank: int | None = None) -> Path:
     return folder / ("records.jsonl" if rank is None else f"records-{rank}.jsonl")
 
 
+def worth_another_try(record: Mapping[str, Any]) -> bool:
+    """Tell whether another run may do better: a method, or a measure, failed unexpectedly.
+
+    Example:
+        >>> worth_another_try({"error": [NOT_POSSIBLE, "no attention in this classifier"]})
+        False
+        >>> worth_another_try({"failed": ["road"]})
+        True
+    """
+    return record.get("error", [""])[0] == FAILED or bool(record.get("failed"))
+
+
 def read_records(folder: Path) -> dict[Unit, dict[str, Any]]:
     """Read the finished units of every process that ever worked in the folder.
 
-    A last line that a killed process left unfinished is not counted. Of a unit that failed and
-    succeeded later the success counts.
+    A last line that a killed process left unfinished is not counted. Of a unit that was tried
+    several times the complete record counts, or, while there is none, the last one.
 
     Raises:
         StorageError: A file cannot be read.
@@ -40,7 +56,7 @@ def read_records(folder: Path) -> dict[Unit, dict[str, Any]]:
     for path in sorted(folder.glob("records*.jsonl")):
         for record in _lines(path):
             unit = Unit(*record["unit"])
-            if unit not in found or "error" in found[unit]:
+            if unit not in found or _rank(record) > _rank(found[unit]):
                 found[unit] = record
     return found
 
@@ -69,7 +85,8 @@ class RecordFile:
         Raises:
             StorageError: The disk is full, or the file cannot be written.
         """
-        line = json.dumps({"unit": list(unit), **content}, separators=(",", ":")) + "\n"
+        record = {"unit": list(unit), "written": time.time(), **content}
+        line = json.dumps(record, separators=(",", ":")) + "\n"
         data = line.encode()
         try:
             # Unbuffered: the line goes out in one write.
@@ -82,6 +99,11 @@ class RecordFile:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _rank(record: Mapping[str, Any]) -> tuple[bool, float]:
+    complete = "error" not in record and not record.get("failed")
+    return complete, float(record.get("written", 0))
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -22,10 +22,16 @@ from ttame.benchmarking.choosing import (
     photo_set,
 )
 from ttame.benchmarking.comparisons import compare
-from ttame.benchmarking.engine import FAILED, NOT_POSSIBLE, compute, try_options
+from ttame.benchmarking.engine import compute, try_options
 from ttame.benchmarking.parallel import compute_in_processes, logging_to, placed
 from ttame.benchmarking.plan import OWN, Plan
-from ttame.benchmarking.records import RecordFile, read_records, record_path
+from ttame.benchmarking.records import (
+    NOT_POSSIBLE,
+    RecordFile,
+    read_records,
+    record_path,
+    worth_another_try,
+)
 from ttame.benchmarking.report.page import write_report
 from ttame.benchmarking.report.sheets import make_sheets
 from ttame.benchmarking.scoring import problem
@@ -232,7 +238,7 @@ def _compute(
 ) -> None:
     """Compute what no record tells of; what failed before is tried again."""
     records = read_records(folder)
-    kept = {u: r for u, r in records.items() if r.get("error", [""])[0] != FAILED}
+    kept = {u: r for u, r in records.items() if not worth_another_try(r)}
     impossible = [u.method for u, r in kept.items() if r.get("error", [""])[0] == NOT_POSSIBLE]
     pending = collecting.unfinished(plan, kept)
     total = sum(map(plan.images, plan.units()))

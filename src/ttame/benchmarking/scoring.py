@@ -76,6 +76,7 @@ class Scored:
         seconds: Time and number of images of the method (``""``) and of each measure.
         passes: The classifier's forward and backward passes for the maps, counted in images.
         problems: By measure, why it gave nothing.
+        failed: Those of them that stopped with an unexpected error, which may not come again.
     """
 
     values: dict[str, list[float]] = field(default_factory=dict)
@@ -84,6 +85,7 @@ class Scored:
     seconds: dict[str, tuple[float, int]] = field(default_factory=dict)
     passes: list[int] = field(default_factory=list)
     problems: dict[str, str] = field(default_factory=dict)
+    failed: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,7 @@ class Scorer:
                 # One measure's trouble must not cost the others' values.
                 scored.problems[measure.name] = problem(error)
                 if not isinstance(error, TtameError):
+                    scored.failed.append(measure.name)
                     _log.exception("the measure %s failed", measure.name)
                 free_memory()
         for name in names:
