@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tiny_backbone import tiny_backbone
+from ttame.backbone.outputs import two_classes
 from ttame.errors import BackboneError, UnknownNameError
 from ttame.heads import HEADS, IndependentHead, TiedHead, make_head
 
@@ -70,11 +71,20 @@ def test_tied_head_stores_no_classifier_weights() -> None:
     assert sum(parameter.numel() for parameter in head.parameters()) == 15 * ROWS + 1
 
 
-def test_tied_head_of_a_single_class_is_finite_and_not_zero() -> None:
-    head = TiedHead(CHANNELS, torch.randn(1, ROWS))
+def test_tied_head_of_one_logit_has_opposite_filters() -> None:
+    row = torch.randn(1, ROWS)
+    head = TiedHead(CHANNELS, two_classes(row, dim=0))
     weight, _ = head(None)
-    assert torch.isfinite(weight).all()
-    assert weight.abs().sum() > 0
+    torch.testing.assert_close(weight[0], -weight[1])
+    assert torch.equal(head.directions[1], torch.nn.functional.normalize(row, dim=1)[0])
+
+
+def test_rows_of_a_multi_label_classifier_are_not_centred() -> None:
+    backbone = tiny_backbone()
+    backbone.activation = "sigmoid"
+    head = make_head("tied", backbone)
+    rows = torch.nn.functional.normalize(backbone.class_weights, dim=1)
+    torch.testing.assert_close(head.directions, rows)
 
 
 def test_tied_head_of_equal_rows_is_finite() -> None:

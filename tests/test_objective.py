@@ -100,3 +100,20 @@ def test_nan_comes_out() -> None:
     )
     assert torch.isnan(terms["loss"])
     assert torch.isfinite(terms["area"])
+
+
+@pytest.mark.parametrize("bound", [0.0, 0.5])
+def test_by_sigmoid_only_the_class_itself_counts(bound: float) -> None:
+    logits = torch.tensor([[0.0, math.log(3.0)], [-5.0, 0.0]], requires_grad=True)
+    value = cross_entropy(logits, torch.tensor([1, 1]), bound, "sigmoid")
+    kept = (0.75, 0.5)
+    expected = sum((1 - o**bound) / bound if bound else -math.log(o) for o in kept) / 2
+    assert float(value) == pytest.approx(expected, abs=1e-6)
+    value.backward()
+    assert logits.grad is not None
+    assert torch.equal(logits.grad[:, 0], torch.zeros(2))
+    terms = objective(
+        logits, torch.tensor([1, 1]), torch.rand(2, 1, 3, 3), ObjectiveWeights(1, 0, 0, bound),
+        "sigmoid",
+    )  # fmt: skip
+    assert float(terms["loss"]) == pytest.approx(expected, abs=1e-6)

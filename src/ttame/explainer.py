@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from ttame import masking
+from ttame.activation import probabilities
 from ttame.attention import AttentionMechanism
 from ttame.classes import ClassRequest, parse_classes, resolve_class
-from ttame.errors import InputError, unknown_name
+from ttame.errors import BackboneError, InputError, unknown_name
 from ttame.explanation import Explanation, concatenate
 from ttame.heads import TiedHead, make_head
 
@@ -93,7 +94,7 @@ class Explainer(nn.Module):
         maps = self.attention(output.features, None if every else chosen).float()
         return Explanation(
             logits=output.logits,
-            probabilities=output.logits.float().softmax(dim=1),
+            probabilities=probabilities(output.logits.float(), self.backbone.activation),
             classes=chosen,
             maps=maps,
             masks=masking.shown_masks(maps, self.mask_form, self.smoothing),
@@ -226,12 +227,18 @@ def new_explainer(
     Raises:
         UnknownNameError: There is no such head, layer, mask form, start, grid or
             branch.
-        BackboneError: The tied head needs a final linear layer and there is none.
+        BackboneError: The tied head needs a final linear layer and there is none, or the classifier
+            has a single class.
     """
     if mask_form not in masking.MASK_FORMS:
         raise unknown_name("mask form", mask_form, masking.MASK_FORMS)
     if start not in ("cam", "random"):
         raise unknown_name("start", start, ("cam", "random"))
+    if backbone.num_classes < 2:
+        raise BackboneError(
+            f"expected at least two classes, {backbone.identity.name} has {backbone.num_classes}: "
+            "show one logit as two, see ttame.backbone.outputs.two_classes"
+        )
     if layers is not None:
         backbone = backbone.with_layers(tuple(layers))
     made = make_head(head, backbone)

@@ -27,7 +27,7 @@ class Explanation:
 
     Attributes:
         logits: The classifier's own output, (B, K).
-        probabilities: Softmax of the logits, (B, K).
+        probabilities: Softmax of the logits, or of a multi-label classifier their sigmoid, (B, K).
         classes: The explained classes, (B, n).
         maps: Before normalisation, (B, n, h, w), any range.
         masks: The maps normalised to [0, 1] one by one, (B, n, h, w).

@@ -67,11 +67,13 @@ class TiedHead(Head):
     """Filters predicted from the classifier's weight rows: classes share what is learnt.
 
     The filter of class k at layer l is ``U_l (w_k - mean w) / |w_k - mean w|`` with one linear map
-    ``U_l`` per layer; classes that the training photos do not hold work as well.
+    ``U_l`` per layer; classes that the training photos do not hold work as well. Labels of a
+    multi-label classifier do not compete: their rows are not centred.
 
     Args:
         channels: Channels C_l of each layer's feature map.
         class_weights: The classifier's final linear weights, (K, D); not stored with the head.
+        centred: Whether the mean row is subtracted.
 
     Example:
         >>> head = TiedHead([4, 8], torch.randn(10, 8))
@@ -82,13 +84,12 @@ class TiedHead(Head):
     name = "tied"
     directions: Tensor
 
-    def __init__(self, channels: Sequence[int], class_weights: Tensor) -> None:
+    def __init__(
+        self, channels: Sequence[int], class_weights: Tensor, centred: bool = True
+    ) -> None:
         super().__init__()
-        centred = class_weights.float() - class_weights.float().mean(dim=0, keepdim=True)
-        directions = nn.functional.normalize(centred, dim=1)
-        # A single logit has no other class to be centred on.
-        if len(class_weights) == 1:
-            directions = nn.functional.normalize(class_weights.float(), dim=1)
+        rows = class_weights.float()
+        directions = nn.functional.normalize(rows - rows.mean(dim=0) if centred else rows, dim=1)
         self.register_buffer("directions", directions, persistent=False)
         self.maps = nn.ModuleList(
             nn.Linear(directions.shape[1], width, bias=False) for width in channels
@@ -138,9 +139,11 @@ def make_head(name: str, backbone: Backbone) -> Head:
         return IndependentHead(channels, backbone.num_classes)
     if name != TiedHead.name:
         raise unknown_name("head", name, HEADS)
-    if backbone.class_weights is None:
+    rows = backbone.class_weights
+    if rows is None:
         raise BackboneError(
             f"the tied head reads the rows of the classifier's final linear layer and "
             f"{backbone.identity.name!r} has none; use head='independent'"
         )
-    return TiedHead(channels, backbone.class_weights)
+    # Softmax does not feel what all rows share; a sigmoid does.
+    return TiedHead(channels, rows, backbone.activation == "softmax")

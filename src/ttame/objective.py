@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
+
+from ttame.activation import log_probabilities
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,8 +23,13 @@ class ObjectiveWeights:
     bound: float = 0.0
 
 
-def cross_entropy(logits: Tensor, classes: Tensor, bound: float = 0.0) -> Tensor:
+def cross_entropy(
+    logits: Tensor, classes: Tensor, bound: float = 0.0, activation: str = "softmax"
+) -> Tensor:
     """Mean cross-entropy of the masked images' logits (B, K) with the classes (B,) to be kept.
+
+    Of a multi-label classifier (``activation="sigmoid"``) it is the binary cross-entropy of the
+    class alone: the mask of one label need not keep the others.
 
     With ``bound`` q > 0 it is the generalised cross-entropy ``(1 - o^q) / q`` of the classes'
     probability o (Zhang and Sabuncu, NeurIPS 2018): at most 1/q for a photo whose class is lost,
@@ -33,9 +39,9 @@ def cross_entropy(logits: Tensor, classes: Tensor, bound: float = 0.0) -> Tensor
         >>> cross_entropy(torch.zeros(1, 4), torch.tensor([2]), bound=0.5)
         tensor(1.)
     """
+    kept = log_probabilities(logits.float(), activation).gather(1, classes[:, None])
     if bound == 0:
-        return F.cross_entropy(logits.float(), classes)
-    kept = logits.float().log_softmax(dim=1).gather(1, classes[:, None])
+        return -kept.mean()
     return -torch.expm1(bound * kept).mean() / bound
 
 
@@ -61,7 +67,11 @@ def variation(masks: Tensor, border: float = 0.3) -> Tensor:
 
 
 def objective(
-    logits: Tensor, classes: Tensor, masks: Tensor, weights: ObjectiveWeights
+    logits: Tensor,
+    classes: Tensor,
+    masks: Tensor,
+    weights: ObjectiveWeights,
+    activation: str = "softmax",
 ) -> dict[str, Tensor]:
     """Add the terms of the T-TAME objective.
 
@@ -72,13 +82,14 @@ def objective(
         classes: The classes to be kept, (B,).
         masks: (B, n, H, W) in [0, 1], at the maps' own resolution.
         weights: Weight of every term; a term of weight 0 is still reported.
+        activation: The classifier's, see :func:`ttame.activation.probabilities`.
 
     Returns:
         The unweighted terms ``cross_entropy``, ``area``, ``variation`` and their weighted sum
         ``loss``, each a scalar.
     """
     terms = {
-        "cross_entropy": cross_entropy(logits, classes, weights.bound),
+        "cross_entropy": cross_entropy(logits, classes, weights.bound, activation),
         "area": area(masks),
         "variation": variation(masks),
     }

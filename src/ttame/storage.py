@@ -95,6 +95,7 @@ def describe(explainer: Explainer) -> dict[str, Any]:
             "layers": list(backbone.layers),
             "feature_shapes": [list(shape) for shape in backbone.feature_shapes],
             "num_classes": backbone.num_classes,
+            "activation": backbone.activation,
             "class_names": list(backbone.class_names) if backbone.class_names else None,
             "preprocessing": backbone.preprocessing.to_dict(),
         },
@@ -147,7 +148,7 @@ def read_description(folder: str | Path | None = None) -> dict[str, Any]:
 
 def load(
     name_or_folder: str | Path | None = None,
-    backbone: Backbone | nn.Module | None = None,
+    backbone: Backbone | nn.Module | str | None = None,
     weights: str | Path | None = None,
     device: str | torch.device | None = None,
     force: bool = False,
@@ -156,7 +157,8 @@ def load(
 
     Args:
         name_or_folder: An explainer folder; None is the embedded default, which needs no download.
-        backbone: The classifier, where the folder cannot say where it comes from (an own module).
+        backbone: The classifier or its source, where the folder cannot say where it comes from (an
+            own module).
         weights: The classifier's weight file, where it has moved since the training.
         device: Where to put the explainer, for example ``"cuda"``.
         force: Load even if the classifier is not the one that the explainer was trained on.
@@ -196,6 +198,7 @@ def load(
     with torch.random.fork_rng(devices=[]):
         loaded = _load_backbone(description["backbone"], folder, backbone, weights)
         _check_fingerprint(description["backbone"], loaded, force)
+        _check_activation(description["backbone"], loaded)
         attention = AttentionMechanism(
             [shape[0] for shape in loaded.feature_shapes], make_head(head, loaded), grid, branch
         )
@@ -215,7 +218,7 @@ def load(
 def _load_backbone(
     described: Mapping[str, Any],
     folder: Path,
-    backbone: Backbone | nn.Module | None,
+    backbone: Backbone | nn.Module | str | None,
     weights: str | Path | None,
 ) -> Backbone:
     from ttame.backbone.contract import Backbone
@@ -224,14 +227,18 @@ def _load_backbone(
 
     layers = tuple(described["layers"])
     if isinstance(backbone, Backbone):
-        return backbone if backbone.layers == layers else backbone.with_layers(layers)
+        return load_backbone(backbone, layers=layers)
+    recipe = dict(described["recipe"])
     shared: dict[str, Any] = {
         "layers": layers,
         "preprocessing": Preprocessing.from_dict(described["preprocessing"]),
         "class_names": described["class_names"],
+        # Before they were recorded, there were no others.
+        "logits": recipe.pop("logits", None),
+        "multi_label": recipe.pop("multi_label", False),
     }
     if backbone is not None:
-        return load_backbone(backbone, **shared)
+        return load_backbone(backbone, weights, **shared)
     if described["source"] == "module":
         raise StorageError(
             f"this explainer belongs to an own classifier ({described['name']}); "
@@ -243,7 +250,6 @@ def _load_backbone(
         raise StorageError(
             f"the classifier's weight file {weights} is not there; say where it is with weights="
         )
-    recipe = dict(described["recipe"])
     model_args = recipe.pop("model_args")
     return load_backbone(recipe.pop("source"), weights=weights, **recipe, **model_args, **shared)
 
@@ -266,6 +272,16 @@ def _from_folder(file: str | None, folder: Path) -> str | None:
     if file is None or not Path(file).resolve().is_relative_to(folder.resolve()):
         return file
     return Path(file).resolve().relative_to(folder.resolve()).as_posix()
+
+
+def _check_activation(described: Mapping[str, Any], backbone: Backbone) -> None:
+    # Before it was recorded, there was no other.
+    expected = described.get("activation", "softmax")
+    if backbone.activation != expected:
+        raise StorageError(
+            f"the explainer was trained on probabilities by {expected}, this backbone gives them "
+            f"by {backbone.activation}; load it with multi_label={expected == 'sigmoid'}"
+        )
 
 
 def _keep_previous(folder: Path) -> None:

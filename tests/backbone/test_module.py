@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -196,9 +198,6 @@ def test_networks_that_cannot_be_read_are_refused():
     flat = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 4))
     with pytest.raises(BackboneError, match="no layer with a feature map"):
         ModuleBackbone(flat, SMALL)
-    scripted = torch.jit.trace(flat, torch.rand(1, 3, 16, 16))
-    with pytest.raises(BackboneError, match="TorchScript"):
-        ModuleBackbone(scripted, SMALL)
     with pytest.raises(BackboneError, match="expected logits"):
         ModuleBackbone(nn.Conv2d(3, 4, 3), SMALL)
 
@@ -216,3 +215,104 @@ def test_gradients_of_a_layer_take_the_same_way_as_its_output():
         backbone.to_map("nrm", output, (16, 16))
     with pytest.raises(BackboneError, match="expected a tensor"):
         backbone.to_map("norm", None, (16, 16))
+
+
+class OneLogit(TinyNet):
+    def __init__(self, flat: bool = False) -> None:
+        super().__init__()
+        self.head = nn.Linear(6, 1)
+        self.flat = flat
+
+    def forward(self, images: Tensor) -> Tensor:
+        logit = super().forward(images)
+        return logit[:, 0] if self.flat else logit
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_one_logit_is_two_classes_whose_softmax_is_its_sigmoid(flat):
+    model = OneLogit(flat)
+    backbone = ModuleBackbone(model, SMALL)
+    assert backbone.num_classes == 2
+    assert backbone.class_names == ("negative", "positive")
+    assert backbone.activation == "softmax"
+    images = torch.randn(3, 3, 16, 16)
+    positive = model(images).reshape(3).sigmoid()
+    for logits in (backbone.logits(images), backbone(images).logits):
+        expected = torch.stack([1 - positive, positive], dim=1)
+        torch.testing.assert_close(logits.softmax(dim=1), expected)
+    rows = backbone.class_weights
+    assert torch.equal(rows, torch.cat([-model.head.weight, model.head.weight]) / 2)
+    assert backbone.with_layers(("first",)).logits(images).shape == (3, 2)
+
+
+def test_names_of_a_classifier_with_one_logit():
+    backbone = ModuleBackbone(OneLogit(), SMALL, class_names=["sound", "broken"])
+    assert backbone.class_names == ("sound", "broken")
+    with pytest.raises(InputError, match="expected 2 class names, the negative first, got 1"):
+        ModuleBackbone(OneLogit(), SMALL, class_names=["broken"])
+    with pytest.raises(InputError, match="leave multi_label out"):
+        ModuleBackbone(OneLogit(), SMALL, multi_label=True)
+
+
+def test_a_multi_label_classifier_gives_sigmoids():
+    backbone = ModuleBackbone(TinyNet(), SMALL, multi_label=True)
+    assert (backbone.num_classes, backbone.activation) == (4, "sigmoid")
+    assert backbone.with_layers(("first",)).activation == "sigmoid"
+    assert backbone.recipe == {"source": "module", "logits": None, "multi_label": True}
+
+
+class Several(TinyNet):
+    """Gives (auxiliary scores, classes), both of the shape of logits."""
+
+    def __init__(self, form) -> None:
+        super().__init__()
+        self.aux = nn.Linear(6, 3)
+        self.form = form
+
+    def forward(self, images: Tensor) -> object:
+        features = self.relu(self.second(self.drop(self.relu(self.norm(self.first(images))))))
+        pooled = features.mean(dim=(2, 3))
+        return self.form(self.aux(pooled), self.head(pooled))
+
+
+@dataclass
+class Scores:
+    aux: Tensor
+    classes: Tensor
+
+
+@pytest.mark.parametrize(
+    ("form", "which"),
+    [
+        (lambda aux, classes: (aux, classes), 1),
+        (lambda aux, classes: [aux, classes], -1),
+        (lambda aux, classes: {"aux": aux, "classes": classes}, "classes"),
+        (Scores, "classes"),
+        (Scores, 1),
+        (lambda aux, classes: SimpleNamespace(aux=aux, classes=classes), "classes"),
+    ],
+)
+def test_the_logits_can_be_named(form, which):
+    model = Several(form)
+    backbone = ModuleBackbone(model, SMALL, logits=which)
+    images = torch.randn(2, 3, 16, 16)
+    assert backbone.num_classes == 4
+    output = backbone.with_layers(("second",))(images)
+    expected = model.head(output.features[0].relu().mean(dim=(2, 3)))
+    assert torch.equal(output.logits, expected)
+    assert torch.equal(backbone.logits(images), expected)
+    assert torch.equal(backbone.class_weights, model.head.weight)
+
+
+def test_a_wrong_name_of_the_logits_says_what_is_there():
+    model = Several(Scores)
+    with pytest.raises(
+        UnknownNameError, match=r"'clases'; did you mean 'classes'\?.*aux: \(2, 3\)"
+    ):
+        ModuleBackbone(model, SMALL, logits="clases")
+    with pytest.raises(UnknownNameError, match="unknown output 2; valid: aux, classes"):
+        ModuleBackbone(model, SMALL, logits=2)
+    with pytest.raises(UnknownNameError, match=r"returns only \(2, 4\); leave logits= out"):
+        ModuleBackbone(TinyNet(), SMALL, logits="scores")
+    with pytest.raises(BackboneError, match="say which they are with logits="):
+        ModuleBackbone(Several(lambda aux, _: {"loss": aux.sum()}), SMALL)

@@ -11,7 +11,7 @@ from references.slow_transformer import slow_attention
 from tiny_backbone import tiny_backbone
 from tiny_transformers import KINDS, as_backbone, lively, timm_transformer, transformer
 from ttame.backbone.fingerprint import fingerprint
-from ttame.errors import BackboneError, InputError
+from ttame.errors import BackboneError
 from ttame.methods.attention_blocks import Recording, attention_pass
 from ttame.methods.attention_reading import reading, readout
 from ttame.methods.explicit_attention import ExplicitAttention
@@ -171,7 +171,7 @@ def test_says_why_a_classifier_has_no_attention_to_roll_out():
     )
     with pytest.raises(BackboneError, match="coarser grid"):
         attention_pass(as_backbone(lively(pooled), (64, 64)), torch.randn(1, 3, 64, 64))
-    with pytest.raises(InputError, match="names its layers"):
+    with pytest.raises(BackboneError, match="names its layers"):
         attention_pass(nn.Identity(), torch.randn(1, 3, 8, 8))
     silent = timm_transformer()
     nn.init.zeros_(silent.head.weight)

@@ -125,6 +125,29 @@ def test_maps_of_one_common_grid_are_not_smoothed_unless_asked():
     assert fit_to_classifier(single, "fast", {"smoothing": 0.5})[1].smoothing == 0.5
 
 
-def test_a_single_logit_is_refused():
-    with pytest.raises(BackboneError, match="one logit"):
-        fit_to_classifier(tiny_backbone(classes=1), "fast", {})
+def test_one_logit_has_a_tied_head_of_two_classes():
+    backbone, config = fit_to_classifier(tiny_classifier(classes=1), "fast", {})
+    assert backbone.class_weights.shape == (2, 16)
+    assert config.head == "tied"
+
+
+@pytest.mark.parametrize("how", ["no_grad", "detach"])
+def test_a_classifier_without_gradients_is_refused(how):
+    class Blocked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = tiny_classifier()
+
+        def forward(self, images):
+            with torch.set_grad_enabled(how != "no_grad"):
+                return self.model(images.detach() if how == "detach" else images)
+
+    backbone = ttame.load_backbone(Blocked(), preprocessing=SMALL)
+    with pytest.raises(BackboneError, match="no gradient passes from the logits of Blocked"):
+        fit_to_classifier(backbone, "fast", {})
+
+
+def test_multi_label_reaches_the_classifier():
+    assert fit_to_classifier(tiny_classifier(), "fast", {}, multi_label=True)[0].activation == (
+        "sigmoid"
+    )

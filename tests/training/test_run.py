@@ -30,7 +30,6 @@ from ttame.images.listing import data_digest, list_photos
 from ttame.training import module as module_file
 from ttame.training.keeping import BestExplainer
 from ttame.training.module import ExplainerTraining
-from ttame.training.run import train
 
 Train = Callable[..., Explainer]
 IMAGES = torch.linspace(-1, 1, 2 * 3 * 32 * 32).view(2, 3, 32, 32)
@@ -359,7 +358,6 @@ def test_without_a_linear_layer_the_independent_head_is_trained(
     tiny_train: Train, caplog: pytest.LogCaptureFixture
 ) -> None:
     from ttame.backbone.module import ModuleBackbone
-    from ttame.errors import BackboneError
     from ttame.images.preprocessing import Preprocessing
 
     backbone = ModuleBackbone(NoLinear(), Preprocessing(crop=(32, 32), resize=None))
@@ -443,10 +441,3 @@ def test_the_log_goes_on_after_a_resumption(
     header = logged.splitlines()[0].split(",")
     epochs = {line.split(",")[header.index("epoch")] for line in logged.splitlines()[1:]}
     assert {"0", "1"} <= epochs
-
-
-def test_a_classifier_with_one_logit_is_refused_before_anything_is_trained(photos, tmp_path):
-    backbone = tiny_backbone(classes=1)
-    with pytest.raises(BackboneError, match="one logit"):
-        train(backbone, photos, tmp_path / "out", progress=False)
-    assert not (tmp_path / "out" / "explainer.json").exists()

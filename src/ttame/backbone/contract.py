@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor, nn
+
+from ttame.backbone.fingerprint import fingerprint
+from ttame.backbone.outputs import first_tensor
+from ttame.errors import BackboneError
 
 if TYPE_CHECKING:
     from ttame.images.preprocessing import Preprocessing
@@ -44,51 +49,96 @@ class LayerInfo(NamedTuple):
 class Backbone(nn.Module, ABC):
     """A frozen classifier: always in eval mode, no gradients to its weights, not one bit changed.
 
+    A subclass of your own sets ``preprocessing``, ``num_classes``, ``layers`` and
+    ``feature_shapes``, and writes :meth:`forward`; all else has a default. Layers that are named
+    as submodules of :attr:`module` serve the methods that look inside (Grad-CAM) too.
+
     Attributes:
         identity: Source, name and weight fingerprint.
         preprocessing: The way from a photo to the input.
-        num_classes: K, the number of logits.
+        num_classes: K, the number of classes, at least 2.
         class_names: K names, or None where they are not known.
+        activation: What turns logits into probabilities: ``"softmax"``, or ``"sigmoid"`` where any
+            number of classes may be there at once.
+        logits_part: Which part of what ``module`` returns holds the logits; None finds it.
         layers: Names of the layers that give the feature maps, shallow to deep.
         feature_shapes: (C, H, W) of each layer's feature map at the preprocessing's input size.
         recipe: Arguments of :func:`ttame.load_backbone`, besides weights, that rebuild it.
         weights_file: The local weight file that it was loaded from, or None.
     """
 
-    identity: BackboneIdentity
     preprocessing: Preprocessing
     num_classes: int
-    class_names: tuple[str, ...] | None
     layers: tuple[str, ...]
     feature_shapes: tuple[tuple[int, int, int], ...]
-    recipe: dict[str, Any]
-    weights_file: str | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.class_names: tuple[str, ...] | None = None
+        self.activation = "softmax"
+        self.logits_part: str | int | None = None
+        self.recipe: dict[str, Any] = {"source": "module"}
+        self.weights_file: str | None = None
+
+    @cached_property
+    def identity(self) -> BackboneIdentity:
+        """Source, name and weight fingerprint."""
+        return BackboneIdentity("module", type(self).__name__, fingerprint(self.module))
 
     @abstractmethod
     def forward(self, images: Tensor) -> BackboneOutput:
         """Classify ``images`` (B, C, H, W) and return their feature maps, in one pass."""
 
-    @abstractmethod
     def logits(self, images: Tensor) -> Tensor:
         """Classify ``images`` (B, C, H, W) without collecting feature maps; returns (B, K)."""
+        output: BackboneOutput = self(images)
+        return output.logits
 
-    @abstractmethod
     def candidate_layers(self) -> list[LayerInfo]:
         """List every layer that can serve as a feature map, in the order of execution."""
+        return [LayerInfo(*item) for item in zip(self.layers, self.feature_shapes, strict=True)]
 
-    @abstractmethod
     def with_layers(self, layers: tuple[str, ...]) -> Backbone:
-        """Return a backbone over the same classifier that reads other layers."""
+        """Return a backbone over the same classifier that reads other layers.
+
+        Raises:
+            BackboneError: It reads fixed layers.
+        """
+        if tuple(layers) == self.layers:
+            return self
+        raise BackboneError(
+            f"{self.identity.name} reads the layers {', '.join(self.layers)} and no others, got "
+            f"{', '.join(layers)}; write with_layers() for it"
+        )
+
+    def to_map(self, layer: str, output: Any, image: tuple[int, int]) -> Tensor:  # noqa: ARG002
+        """Bring what a candidate layer returned, or the gradient to it, to (B, C, H, W).
+
+        Args:
+            layer: Name of one of :meth:`candidate_layers`.
+            output: What a forward hook on that layer sees, or a gradient of the same shape.
+            image: Height and width of the images of that call.
+
+        Raises:
+            BackboneError: The output holds no feature map.
+        """
+        tensor = first_tensor(output)
+        if tensor is None or tensor.ndim != 4:
+            came = type(output).__name__ if tensor is None else f"shape {tuple(tensor.shape)}"
+            raise BackboneError(
+                f"expected a feature map (B, C, H, W) from layer {layer!r}, got {came}"
+            )
+        return tensor
 
     @property
-    @abstractmethod
     def class_weights(self) -> Tensor | None:
         """Rows of the final linear classifier, (K, D), or None where there is none."""
+        return None
 
     @property
-    @abstractmethod
     def module(self) -> nn.Module:
         """The user's classifier itself."""
+        return self
 
     def train(self, mode: bool = True) -> Backbone:  # noqa: ARG002
         """Stay in eval mode: batch statistics and dropout of the classifier never move."""

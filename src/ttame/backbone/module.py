@@ -14,7 +14,7 @@ from ttame.backbone.hooks import listening
 from ttame.backbone.layers import Candidate, default_layers
 from ttame.backbone.layout import to_map
 from ttame.backbone.linear import linear_weight
-from ttame.backbone.outputs import first_tensor, logits_of
+from ttame.backbone.outputs import first_tensor, logits_of, two_classes
 from ttame.backbone.probe import Probe, probe, probe_images
 from ttame.errors import BackboneError, InputError, unknown_name
 
@@ -35,11 +35,10 @@ class ModuleBackbone(Backbone):
         source: What the user gave to get this classifier.
         name: Its own name; None takes the name of its class.
         weights_file: Path of the weights, where they came from a file.
-        recipe: Arguments of :func:`ttame.load_backbone` that rebuild it, without the weights.
-
-    Attributes:
-        recipe: As above; holds at least ``source``.
-        weights_file: As above.
+        recipe: Arguments of :func:`ttame.load_backbone` that rebuild it, without the weights and
+            the following.
+        logits: Which part of the classifier's output holds its logits; None finds it.
+        multi_label: Any number of classes may be there at once: probabilities by sigmoid.
 
     Raises:
         BackboneError: The classifier gives no logits or no feature maps, or a named layer is none.
@@ -66,21 +65,34 @@ class ModuleBackbone(Backbone):
         name: str | None = None,
         weights_file: str | None = None,
         recipe: dict[str, Any] | None = None,
+        logits: str | int | None = None,
+        multi_label: bool = False,
     ) -> None:
         super().__init__()
         images = probe_images(preprocessing.crop, preprocessing.channels, model)
-        self.probe: Probe = probe(model, images)
+        self.probe: Probe = probe(model, images, logits)
         self.classifier = model.requires_grad_(False).eval()
         self.preprocessing = preprocessing
-        self.num_classes = self.probe.num_classes
+        self.logits_part = logits
+        self.num_classes = max(self.probe.num_logits, 2)
+        if self.one_logit and multi_label:
+            raise InputError(
+                "expected several logits of a multi-label classifier, got one, which is shown as "
+                "two classes, negative and positive; leave multi_label out"
+            )
+        if self.one_logit and class_names is None:
+            class_names = ("negative", "positive")
+        self.activation = "sigmoid" if multi_label else "softmax"
         if class_names is not None and len(class_names) != self.num_classes:
             raise InputError(
-                f"expected {self.num_classes} class names, one for each logit, "
+                f"expected {self.num_classes} class names, "
+                f"{'the negative first' if self.one_logit else 'one for each logit'}, "
                 f"got {len(class_names)}"
             )
         self.class_names = None if class_names is None else tuple(class_names)
         self.identity = BackboneIdentity(source, name or type(model).__name__, fingerprint(model))
-        self.recipe: dict[str, Any] = recipe or {"source": source}
+        self.recipe = {**(recipe or {"source": source}), "logits": logits}
+        self.recipe["multi_label"] = multi_label
         self.weights_file = weights_file
         self._read(layers)
         self.train(False)
@@ -150,7 +162,7 @@ class ModuleBackbone(Backbone):
             if refusal is None:
                 raise
             raise refusal from error
-        return logits_of(output, images.shape[0])
+        return logits_of(output, images.shape[0], self.logits_part)
 
     def candidate_layers(self) -> list[LayerInfo]:
         """List every layer that can serve as a feature map, in the order of execution."""
@@ -194,7 +206,15 @@ class ModuleBackbone(Backbone):
         """Rows of the final linear classifier, (K, D) float32, or None where there is none."""
         found = [linear_weight(self.classifier.get_submodule(n)) for n in self.probe.classifier]
         weights = [weight.detach().float() for weight in found if weight is not None]
-        return torch.stack(weights).mean(dim=0) if weights else None
+        if not weights:
+            return None
+        rows = torch.stack(weights).mean(dim=0)
+        return two_classes(rows, dim=0) if self.one_logit else rows
+
+    @property
+    def one_logit(self) -> bool:
+        """Whether the classifier gives one logit, which is shown as two classes."""
+        return self.probe.num_logits == 1
 
     @property
     def module(self) -> nn.Module:

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from ttame.backbone.layers import Candidate
 from ttame.backbone.layout import Layout, Size, plane_layout, to_map, token_layout
 from ttame.backbone.linear import final_linear
-from ttame.backbone.outputs import first_tensor, logits_of
-from ttame.errors import BackboneError
+from ttame.backbone.outputs import first_tensor, flat_logits
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,7 @@ class Probe:
     """What one forward pass of a classifier showed.
 
     Attributes:
-        num_classes: K, the number of logits.
+        num_logits: The number of logits.
         image_size: Height and width of the probed input.
         candidates: Layers that give feature maps, in the order of execution.
         rejected: Why each other layer does not, by name.
@@ -30,7 +29,7 @@ class Probe:
             are none.
     """
 
-    num_classes: int
+    num_logits: int
     image_size: Size
     candidates: tuple[Candidate, ...]
     rejected: dict[str, str]
@@ -57,7 +56,7 @@ def probe_images(size: Size, channels: int, like: nn.Module, batch: int = 2) -> 
 
 @torch.inference_mode(False)  # in it, tensors count no versions
 @torch.no_grad()
-def probe(model: nn.Module, images: Tensor) -> Probe:
+def probe(model: nn.Module, images: Tensor, which: str | int | None = None) -> Probe:
     """Run a classifier once and find its feature maps.
 
     The classifier is left as it was: hooks removed, training flags restored, not one bit of its
@@ -66,21 +65,18 @@ def probe(model: nn.Module, images: Tensor) -> Probe:
     Args:
         model: The classifier.
         images: Input (B, C, h, w); two images tell the batch axis from others.
+        which: Which of the classifier's outputs are its logits; None finds them.
 
     Returns:
         What was found.
 
     Raises:
-        BackboneError: The classifier is a TorchScript module or gives no logits.
+        UnknownNameError: The classifier has no such output.
+        BackboneError: The classifier gives no logits.
     """
-    if isinstance(model, torch.jit.ScriptModule):
-        raise BackboneError(
-            "expected an ordinary nn.Module, got a TorchScript module, whose inner layers cannot "
-            "be read; pass the module it was made from"
-        )
     batch, image = images.shape[0], (images.shape[2], images.shape[3])
     with _evaluating(model), _own_random_state(images.device), _recording(model) as records:
-        logits = logits_of(model(images), batch)
+        logits = flat_logits(model(images), batch, which)
         calls: dict[str, list[_Record]] = {}
         for record in records:
             calls.setdefault(record.name, []).append(record)

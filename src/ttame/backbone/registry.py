@@ -15,6 +15,7 @@ from ttame.backbone.contract import Backbone
 from ttame.backbone.module import ModuleBackbone
 from ttame.backbone.source import SOURCES, Request
 from ttame.backbone.weights import WeightFile
+from ttame.backbone.wrappers import plain_module
 from ttame.errors import BackboneError, InputError, TtameError, unknown_name
 from ttame.images.preprocessing import Preprocessing
 
@@ -34,20 +35,27 @@ def load_backbone(
     preprocessing: Preprocessing | None = None,
     class_names: Sequence[str] | None = None,
     image_size: int | tuple[int, int] | None = None,
+    logits: str | int | None = None,
+    multi_label: bool = False,
     **model_args: Any,
 ) -> Backbone:
     """Load any image classifier and freeze it.
 
     Args:
         source_or_module: ``"timm/<name>"``, ``"torchvision/<name>"``,
-            ``"ttame/efficientnet-lite0"``, any nn.Module that gives logits, or a backbone.
+            ``"ttame/efficientnet-lite0"``, any nn.Module that gives logits, or a backbone. Data
+            parallel and compiled modules are unwrapped.
         weights: Local weight file (safetensors or a torch state dict) instead of a download, or
             its content with the place where it is or will be.
         pretrained: Whether to take the library's published weights where no file is given.
         layers: Layers to read, shallow to deep, as names or one string ``"a,b,c"``; None chooses.
         preprocessing: The way from a photo to the input; None takes the model's own.
-        class_names: K names; None takes the model's own where it has any.
+        class_names: K names; None takes the model's own where it has any. A classifier with one
+            logit has two classes, by default ``negative`` and ``positive``.
         image_size: Input size in pixels, one side or (height, width); None takes the model's own.
+        logits: Key, attribute or place of the logits in what the classifier returns, for example
+            ``"scores"`` or ``1``; None finds them.
+        multi_label: Any number of classes may be there at once: probabilities by sigmoid.
         **model_args: Passed on to the library's constructor.
 
     Returns:
@@ -55,7 +63,8 @@ def load_backbone(
 
     Raises:
         InputError: A name is unknown, or arguments contradict each other.
-        BackboneError: The classifier cannot be loaded or has no usable feature maps.
+        BackboneError: The classifier cannot be loaded, its layers cannot be read (TorchScript,
+            exported, quantised) or give no usable feature maps.
         StorageError: The weight file cannot be read.
 
     Example:
@@ -66,18 +75,22 @@ def load_backbone(
     names = _layer_names(layers)
     size = _pair(image_size)
     if isinstance(source_or_module, Backbone):
-        given = (weights, preprocessing, class_names, size, model_args or None)
-        if any(value is not None for value in given):
+        given = (weights, preprocessing, class_names, size, logits, multi_label or None)
+        if model_args or any(value is not None for value in given):
             raise InputError("a backbone is loaded already; of the arguments only layers= applies")
-        return source_or_module if names is None else source_or_module.with_layers(names)
-    if isinstance(source_or_module, nn.Module):
+        backbone = source_or_module if names is None else source_or_module.with_layers(names)
+        return backbone.requires_grad_(False).eval()
+    shared: dict[str, Any] = {
+        "layers": names,
+        "class_names": class_names,
+        "logits": logits,
+        "multi_label": multi_label,
+    }
+    if not isinstance(source_or_module, str):
+        model = plain_module(source_or_module)
         if weights is not None or model_args:
             raise InputError("a module brings its own weights; load them before passing it")
-        return _from_module(source_or_module, names, preprocessing, class_names, size)
-    if not isinstance(source_or_module, str):
-        raise InputError(
-            f"expected a source such as 'timm/resnet50' or an nn.Module, got {source_or_module!r}"
-        )
+        return _built(model, _preprocessings(model, preprocessing, size), **shared)
     file = Path(weights) if isinstance(weights, str) else weights
     path = file.path if isinstance(file, WeightFile) else file
     for library in _LIBRARIES:
@@ -88,11 +101,11 @@ def load_backbone(
         raise unknown_name("classifier", source_or_module, near, f"(sources: {', '.join(SOURCES)})")
     request = Request(name, file, pretrained, size, model_args)
     loaded = SOURCES[prefix].load(request)
-    return ModuleBackbone(
+    shared["class_names"] = loaded.class_names if class_names is None else class_names
+    return _built(
         loaded.model,
-        preprocessing or loaded.preprocessing,
-        names,
-        loaded.class_names if class_names is None else class_names,
+        [preprocessing or loaded.preprocessing],
+        **shared,
         source=source_or_module,
         name=name,
         weights_file=None if path is None else str(path.absolute()),
@@ -135,32 +148,36 @@ def _json(value: object) -> bool:
     return True
 
 
-def _from_module(
-    model: nn.Module,
-    layers: Sequence[str] | None,
-    preprocessing: Preprocessing | None,
-    class_names: Sequence[str] | None,
-    size: tuple[int, int] | None,
-) -> Backbone:
-    if preprocessing is not None:
-        return ModuleBackbone(model, preprocessing, layers, class_names)
-    from ttame.backbone.timm import is_timm, timm_preprocessing
-
-    if is_timm(model):
-        return ModuleBackbone(model, timm_preprocessing(model, size), layers, class_names)
+def _built(model: nn.Module, tried: Sequence[Preprocessing], **arguments: Any) -> Backbone:
+    """Make the backbone with the first preprocessing whose input the classifier takes."""
     failures = []
-    for candidate in [size] if size else [(side, side) for side in _SIDES]:
-        guess = _guessed_preprocessing(model, candidate)
+    for preprocessing in tried:
+        size = " x ".join(str(side) for side in (preprocessing.channels, *preprocessing.crop))
         try:
-            return ModuleBackbone(model, guess, layers, class_names)
-        except TtameError:
+            return ModuleBackbone(model, preprocessing, **arguments)
+        except (TtameError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # a foreign forward may raise anything
-            failures.append(f"{candidate[0]} x {candidate[1]}: {error!r}")
+            failures.append(f"{size}: {' '.join(repr(error).split())[:200]}")
     raise BackboneError(
-        f"{type(model).__name__} takes none of the input sizes that were tried ({failures[0]}); "
+        f"{type(model).__name__} takes none of the inputs (channels, height, width) that were "
+        f"tried ({failures[0]}); "
         "pass preprocessing=Preprocessing(crop=(height, width), mean=..., std=...)"
     )
+
+
+def _preprocessings(
+    model: nn.Module, given: Preprocessing | None, size: tuple[int, int] | None
+) -> list[Preprocessing]:
+    """Return what to try for a module of the user's own."""
+    from ttame.backbone.timm import is_timm, timm_preprocessing
+
+    if given is not None:
+        return [given]
+    if is_timm(model):
+        return [timm_preprocessing(model, size)]
+    sizes = [size] if size else [(side, side) for side in _SIDES]
+    return [_guessed_preprocessing(model, candidate) for candidate in sizes]
 
 
 def _guessed_preprocessing(model: nn.Module, crop: tuple[int, int]) -> Preprocessing:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ttame.activation import probabilities
 from ttame.errors import InputError, TtameError
 from ttame.metrics.case import Case, Truth, normalised
 from ttame.metrics.cost import count_passes
@@ -124,14 +125,14 @@ class Scorer:
         with torch.no_grad():
             images = normalised(self.backbone, pixels)
             # In float64: differences of probabilities near 0 and 1 are what is measured.
-            probabilities = self.backbone.logits(images).double().softmax(dim=1)
-            predicted = probabilities.argmax(dim=1)
+            logits = self.backbone.logits(images).double()
+            predicted = logits.argmax(dim=1)
             given = [
                 own if wanted is None else wanted
                 for own, wanted in zip(predicted.tolist(), classes, strict=bool(classes))
             ]
             chosen = torch.tensor(given, device=pixels.device) if given else predicted
-            p = probabilities.gather(1, chosen[:, None])[:, 0]
+            p = probabilities(logits, self.backbone.activation).gather(1, chosen[:, None])[:, 0]
         return Classified(pixels, images, chosen, p, tuple(seeds), tuple(truth))
 
     def score(

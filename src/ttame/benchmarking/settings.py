@@ -75,6 +75,7 @@ def describe_classifier(backbone: Backbone) -> dict[str, Any]:
         "name": identity.name,
         "source": identity.source,
         "fingerprint": identity.fingerprint,
+        "activation": backbone.activation,
         "preprocessing": backbone.preprocessing.to_dict(),
     }
 

@@ -20,6 +20,7 @@ from ttame.cli.options import (
     ForceOption,
     ImagesOption,
     ModelOption,
+    MultiLabelOption,
     WeightsOption,
     WorkersOption,
     load_explainer,
@@ -43,6 +44,7 @@ def benchmark(
     explainer: ExplainerOption = None,
     model: ModelOption = None,
     weights: WeightsOption = None,
+    multi_label: MultiLabelOption = False,
     method_names: Annotated[
         str | None,
         typer.Option("--methods", help="Names separated by commas (ttame methods), or all."),
@@ -119,7 +121,7 @@ def benchmark(
         known = [*(item.name for item in methods), *(item.name for item in measures)]
         raise unknown_name("method or measure of this run", next(iter(options)), known)
     place = pick_device(device)
-    own, backbone = _load(explainer, model, weights, device, force)
+    own, backbone = _load(explainer, model, weights, multi_label, device, force)
     others = {name: _also(folder, backbone, place, force) for name, folder in folders.items()}
     with progress_bar() as bar:
         task = bar.add_task("explanations", total=None)
@@ -160,13 +162,18 @@ def benchmark(
 
 
 def _load(
-    folder: Path | None, model: str | None, weights: Path | None, device: str, force: bool
+    folder: Path | None,
+    model: str | None,
+    weights: Path | None,
+    multi_label: bool,
+    device: str,
+    force: bool,
 ) -> tuple[Explainer | None, Backbone]:
     """Load the explainer, or the classifier alone where a model but no explainer is given."""
     if folder is None and model is not None:
         from ttame.backbone.registry import load_backbone
 
-        return None, load_backbone(model, weights=weights)
+        return None, load_backbone(model, weights, multi_label=multi_label)
     loaded = load_explainer(folder, model, weights, device, force)
     return loaded, loaded.backbone
 

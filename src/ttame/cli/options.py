@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -29,6 +29,12 @@ RequiredModel = Annotated[
 WeightsOption = Annotated[
     Path | None,
     typer.Option("--weights", "-w", help="The classifier's weight file, instead of a download."),
+]
+MultiLabelOption = Annotated[
+    bool,
+    typer.Option(
+        "--multi-label", help="Any number of the model's classes may be there at once (sigmoid)."
+    ),
 ]
 DataOption = Annotated[
     Path, typer.Option("--data", "-d", help="Photos: a folder, a text list or a CSV file.")
@@ -153,11 +159,4 @@ def load_explainer(
     """
     from ttame import storage
 
-    place = pick_device(device)
-    given: dict[str, Any] = {"weights": weights}
-    if model is not None:
-        from ttame.backbone.registry import load_backbone
-
-        layers = storage.read_description(folder)["backbone"]["layers"]
-        given = {"backbone": load_backbone(model, weights=weights, layers=layers)}
-    return storage.load(folder, device=place, force=force, **given)
+    return storage.load(folder, model, weights, pick_device(device), force)

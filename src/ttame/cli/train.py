@@ -9,11 +9,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ttame.cli.console import say, stdout
-from ttame.cli.options import DataOption, RequiredModel, WeightsOption, read_settings, split_list
+from ttame.cli.options import (
+    DataOption,
+    MultiLabelOption,
+    RequiredModel,
+    WeightsOption,
+    read_settings,
+    split_list,
+)
 from ttame.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
     from ttame.explainer import Explainer
+
+# Arguments of the training that are no settings of it.
+_OPTIONS = (
+    "weights", "layers", "multi_label", "resume", "overwrite", "progress", "preset", "data", "out",
+)  # fmt: skip
 
 
 def train(
@@ -21,6 +33,7 @@ def train(
     data: DataOption,
     out: Annotated[Path, typer.Option("--out", "-o", help="The explainer folder to write.")],
     weights: WeightsOption = None,
+    multi_label: MultiLabelOption = False,
     preset: Annotated[str, typer.Option("--preset", help="fast or paper.")] = "fast",
     layer_names: Annotated[
         str | None,
@@ -85,6 +98,7 @@ def train(
             preset,
             weights=weights,
             layers=split_list(layer_names),
+            multi_label=multi_label,
             resume=resume,
             overwrite=overwrite,
             **overrides,
@@ -120,9 +134,10 @@ def _check(preset: str, overrides: dict[str, Any], data: Path, out: Path) -> Non
     from ttame.training.config import load_preset
 
     # Names of train's own arguments are no settings, and would clash as keywords.
-    for name in ("weights", "layers", "resume", "overwrite", "progress", "preset", "data", "out"):
+    for name in _OPTIONS:
         if name in overrides:
-            raise unknown_name("training setting", name, (), f"(it is an option: --{name})")
+            option = name.replace("_", "-")
+            raise unknown_name("training setting", name, (), f"(it is an option: --{option})")
     load_preset(preset, overrides)
     if not data.exists():
         list_photos(data)

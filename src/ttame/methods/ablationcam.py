@@ -11,7 +11,6 @@ from torch import Tensor
 from ttame.backbone.outputs import logits_of
 from ttame.backbone.probe import probe_images
 from ttame.errors import TtameError
-from ttame.methods.attention_blocks import named
 from ttame.methods.batches import images_at_once
 from ttame.methods.cam_layer import gradient_layer, layer_details
 from ttame.methods.channels import strongest_channels
@@ -20,7 +19,6 @@ from ttame.methods.replacing import replacing
 
 if TYPE_CHECKING:
     from ttame.backbone.contract import Backbone
-    from ttame.backbone.module import ModuleBackbone
 
 # Copies of a late, small map are light, and every pass repeats the layers before it.
 _COPIES_AT_ONCE = 64
@@ -65,13 +63,12 @@ def ablationcam(
         (B, n, h, w) at the layer's resolution.
 
     Raises:
-        InputError: The backbone does not name its layers, or the number of channels is not
-            positive.
-        BackboneError: No layer has a gradient, so that none is found.
+        InputError: The number of channels is not positive.
+        BackboneError: The backbone does not name its layers, or none has a gradient.
     """
-    module, layer = named(backbone), gradient_layer(backbone)
-    reader = module.with_layers((layer,))
-    shared = shares_the_way(module, layer)
+    layer = gradient_layer(backbone)
+    reader = backbone.with_layers((layer,))
+    shared = shares_the_way(backbone, layer)
     copies = _COPIES_AT_ONCE if shared and batch_size is None else batch_size
     at_once = images_at_once(images.device, copies)
     maps = []
@@ -81,7 +78,7 @@ def ablationcam(
         tried = strongest_channels(feature, channels)
         logits = torch.cat(
             [
-                ablated_logits(module, layer, image, part, shared).float()
+                ablated_logits(backbone, layer, image, part, shared).float()
                 for part in torch.split(tried, at_once)
             ]
         )
@@ -91,7 +88,7 @@ def ablationcam(
 
 
 def ablated_logits(
-    backbone: ModuleBackbone, layer: str, image: Tensor, channels: Tensor, shared: bool
+    backbone: Backbone, layer: str, image: Tensor, channels: Tensor, shared: bool
 ) -> Tensor:
     """Classify an image as often as there are channels, each time without one of them.
 
@@ -119,11 +116,11 @@ def ablated_logits(
 
     with replacing(backbone.module, layer, output=ablate):
         if shared:
-            return logits_of(backbone.module(image[None]), count)
+            return logits_of(backbone.module(image[None]), count, backbone.logits_part)
         return backbone.logits(image.expand(count, -1, -1, -1))
 
 
-def shares_the_way(backbone: ModuleBackbone, layer: str) -> bool:
+def shares_the_way(backbone: Backbone, layer: str) -> bool:
     """Find out whether several changed copies of a layer's output can follow one image.
 
     They can in most classifiers: what runs past the layer is added by broadcasting. It is tried on

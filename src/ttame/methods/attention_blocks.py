@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ttame.backbone.module import ModuleBackbone
 from ttame.backbone.tokens import TokenGrid, patch_tokens
-from ttame.errors import BackboneError, InputError
+from ttame.errors import BackboneError
 from ttame.methods.explicit_attention import ExplicitAttention
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def attention_pass(backbone: Backbone, images: Tensor, *, gradients: bool = Fals
         gradients: Record for :meth:`AttentionPass.gradients`.
 
     Raises:
-        InputError: The backbone does not name its layers.
+        BackboneError: The backbone does not name its layers.
         BackboneError: It has no self-attention between all its patches.
     """
     module = named(backbone)
@@ -156,10 +156,10 @@ def named(backbone: Backbone) -> ModuleBackbone:
     """Return the backbone as one that names its layers.
 
     Raises:
-        InputError: It does not.
+        BackboneError: It does not.
     """
     if not isinstance(backbone, ModuleBackbone):
-        raise InputError(
+        raise BackboneError(
             "expected a backbone that names its layers, as ttame.load_backbone gives; "
             f"got {type(backbone).__name__}"
         )

@@ -45,7 +45,7 @@ def reading(backbone: Backbone) -> Reading:
     that it does not depend on any photo.
 
     Raises:
-        InputError: The backbone does not name its layers.
+        BackboneError: The backbone does not name its layers.
         BackboneError: As of :func:`attention_pass`, or the logits do not depend on the attention.
     """
     if backbone not in _READINGS:

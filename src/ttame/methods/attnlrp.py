@@ -49,7 +49,7 @@ def attnlrp(backbone: Backbone, images: Tensor, classes: Tensor, gamma: float = 
         (B, n, h, w), any sign, one value per patch.
 
     Raises:
-        InputError: The backbone does not name its layers.
+        BackboneError: The backbone does not name its layers.
         BackboneError: It has no self-attention between all its patches.
     """
     with torch.inference_mode(False), torch.enable_grad():

@@ -10,7 +10,6 @@ import torch
 from ttame.backbone.outputs import first_tensor
 from ttame.backbone.probe import probe_images
 from ttame.errors import BackboneError
-from ttame.methods.attention_blocks import named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ttame.backbone.contract import Backbone
-    from ttame.backbone.module import ModuleBackbone
 
 _LAYERS: WeakKeyDictionary[Backbone, str] = WeakKeyDictionary()
 
@@ -43,7 +41,7 @@ def gradient_layer(backbone: Backbone) -> str:
         The layer's name.
 
     Raises:
-        InputError: The backbone does not name its layers.
+        BackboneError: The backbone's layers are no submodules of its classifier.
         BackboneError: No such layer has a gradient.
 
     Example:
@@ -52,13 +50,13 @@ def gradient_layer(backbone: Backbone) -> str:
         'layer4'
     """
     if backbone not in _LAYERS:
-        module = named(backbone)
-        with_gradient = _layers_with_gradient(module)
-        last = module.layers[-1]
-        shapes = dict(module.candidate_layers())
+        _check_names(backbone)
+        with_gradient = _layers_with_gradient(backbone)
+        last = backbone.layers[-1]
+        shapes = dict(backbone.candidate_layers())
         # What lies inside the attention of a block (queries, keys, values) has the same shape, but
         # does not show what the block reads: stay within one level below the backbone's layers.
-        deepest = 1 + max(name.count(".") for name in module.layers)
+        deepest = 1 + max(name.count(".") for name in backbone.layers)
         choices = [
             name
             for name in with_gradient
@@ -73,7 +71,17 @@ def gradient_layer(backbone: Backbone) -> str:
     return _LAYERS[backbone]
 
 
-def _layers_with_gradient(backbone: ModuleBackbone) -> list[str]:
+def _check_names(backbone: Backbone) -> None:
+    modules = {name for name, _ in backbone.module.named_modules()}
+    strange = [layer.name for layer in backbone.candidate_layers() if layer.name not in modules]
+    if strange:
+        raise BackboneError(
+            f"expected layers named as submodules of {type(backbone.module).__name__}, got "
+            f"{', '.join(strange)}; name them so in the backbone, or leave this method out"
+        )
+
+
+def _layers_with_gradient(backbone: Backbone) -> list[str]:
     """Return the candidate layers, shallow to deep, whose map has a gradient."""
     outputs: dict[str, Tensor] = {}
 

@@ -44,7 +44,7 @@ def chefer(backbone: Backbone, images: Tensor, classes: Tensor) -> Tensor:
         (B, n, h, w), at least 0, one value per patch.
 
     Raises:
-        InputError: The backbone does not name its layers.
+        BackboneError: The backbone does not name its layers.
         BackboneError: It has no self-attention between all its patches.
     """
     passed = attention_pass(backbone, images, gradients=True)

@@ -41,8 +41,7 @@ def eigencam(backbone: Backbone, images: Tensor, classes: Tensor) -> Tensor:
         (B, n, h, w) at the layer's resolution, not negative.
 
     Raises:
-        InputError: The backbone does not name its layers.
-        BackboneError: No layer has a gradient, so that none is found.
+        BackboneError: The backbone does not name its layers, or none has a gradient.
     """
     (feature,) = backbone.with_layers((gradient_layer(backbone),))(images).features
     values = feature.float().flatten(2).mT

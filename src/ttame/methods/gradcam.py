@@ -44,8 +44,8 @@ def gradcam(backbone: Backbone, images: Tensor, classes: Tensor) -> Tensor:
         (B, n, h, w) at the layer's resolution, each min-max normalised to [0, 1] by the package.
 
     Raises:
-        InputError: The package is missing, or the backbone does not name its layers.
-        BackboneError: No layer has a gradient.
+        InputError: The package is missing.
+        BackboneError: The backbone does not name its layers, or none has a gradient.
     """
     return package_maps(package_class("GradCAM"), backbone, images, classes)
 

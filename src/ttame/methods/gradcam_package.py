@@ -11,14 +11,12 @@ from torch import Tensor, nn
 
 from ttame.backbone.outputs import first_tensor
 from ttame.errors import InputError
-from ttame.methods.attention_blocks import named
 from ttame.methods.cam_layer import gradient_layer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ttame.backbone.contract import Backbone
-    from ttame.backbone.module import ModuleBackbone
 
 
 class Tapped(nn.Module):
@@ -35,7 +33,7 @@ class Tapped(nn.Module):
         tap: The module that the package takes for the layer.
     """
 
-    def __init__(self, backbone: ModuleBackbone, layer: str) -> None:
+    def __init__(self, backbone: Backbone, layer: str) -> None:
         super().__init__()
         self.tap = nn.Identity()
         weight = next(backbone.parameters(), torch.zeros(0))
@@ -45,7 +43,7 @@ class Tapped(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Classify images (B, C, H, W) and show the layer's output; returns logits (B, K)."""
-        backbone: ModuleBackbone = self.backbone  # type: ignore[assignment]
+        backbone: Backbone = self.backbone  # type: ignore[assignment]
         owner = threading.get_ident()
 
         def show(_module: nn.Module, _inputs: Any, output: Any) -> None:
@@ -94,8 +92,7 @@ def package_maps(cam: type[Any], backbone: Backbone, images: Tensor, classes: Te
         normalised to [0, 1] by the package.
 
     Raises:
-        InputError: The backbone does not name its layers.
-        BackboneError: No layer has a gradient.
+        BackboneError: The backbone does not name its layers, or none has a gradient.
     """
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
@@ -103,8 +100,8 @@ def package_maps(cam: type[Any], backbone: Backbone, images: Tensor, classes: Te
     with torch.inference_mode(False), torch.enable_grad():
         images = images.detach().clone()
         layer = gradient_layer(backbone)
-        tapped = Tapped(named(backbone), layer)
-        converter = _converter(named(backbone), layer, images)
+        tapped = Tapped(backbone, layer)
+        converter = _converter(backbone, layer, images)
         images.requires_grad_()
         columns = []
         for column in classes.T.tolist():
@@ -115,7 +112,7 @@ def package_maps(cam: type[Any], backbone: Backbone, images: Tensor, classes: Te
     return torch.stack(columns, dim=1).to(images.device)
 
 
-def _converter(backbone: ModuleBackbone, layer: str, images: Tensor) -> Callable[[Tensor], Tensor]:
+def _converter(backbone: Backbone, layer: str, images: Tensor) -> Callable[[Tensor], Tensor]:
     size = (images.shape[2], images.shape[3])
     # A copy, because an in-place operation may follow the layer.
     return lambda output: backbone.to_map(layer, output, size).clone()

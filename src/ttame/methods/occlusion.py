@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ttame.activation import probabilities
 from ttame.errors import InputError
 from ttame.masking import apply_mask, make_fill
 from ttame.methods.batches import images_at_once
@@ -69,12 +70,13 @@ def occlusion(
     at_once = images_at_once(images.device, batch_size)
     maps = []
     for image, cover, chosen in zip(images, fills, classes, strict=True):
-        before = backbone.logits(image[None]).float().softmax(dim=1)[:, chosen]
+        logits = backbone.logits(image[None]).float()
+        before = probabilities(logits, backbone.activation)[:, chosen]
         total = torch.zeros(len(chosen), height, width, device=image.device)
         for part in torch.split(grid, at_once):
             covered = rows[part[:, 0], :, None] * columns[part[:, 1], None, :]
-            logits = backbone.logits(apply_mask(image, 1 - covered[:, None], cover))
-            lost = before - logits.float().softmax(dim=1)[:, chosen]
+            logits = backbone.logits(apply_mask(image, 1 - covered[:, None], cover)).float()
+            lost = before - probabilities(logits, backbone.activation)[:, chosen]
             total += torch.einsum("mn,mhw->nhw", lost, covered.float())
         maps.append(total / covered_times)
     return torch.stack(maps)

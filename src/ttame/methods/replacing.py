@@ -83,7 +83,7 @@ def stacked_logits(backbone: ModuleBackbone, images: Tensor, copies: int) -> Ten
     """
     model = backbone.module.eval()
     try:
-        return logits_of(model(images), copies * len(images))
+        return logits_of(model(images), copies * len(images), backbone.logits_part)
     except torch.OutOfMemoryError:
         raise
     except (RuntimeError, BackboneError) as error:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ttame.activation import probabilities
 from ttame.errors import InputError
 from ttame.masking import apply_mask, make_fill
 from ttame.methods.batches import images_at_once
@@ -76,7 +77,7 @@ def rise(
         for part in random_masks(seed, masks, cells, keep, size, at_once):
             kept = part.to(image)
             logits = backbone.logits(apply_mask(image, kept[:, None], black))
-            p = logits.float().softmax(dim=1)[:, chosen]
+            p = probabilities(logits.float(), backbone.activation)[:, chosen]
             total += torch.einsum("mn,mhw->nhw", p, kept.float())
         maps.append(total / (masks * keep))
     return torch.stack(maps)

@@ -41,7 +41,7 @@ def rollout(backbone: Backbone, images: Tensor, classes: Tensor, residual: float
         (B, n, h, w) in [0, 1], one value per patch.
 
     Raises:
-        InputError: The backbone does not name its layers.
+        BackboneError: The backbone does not name its layers.
         BackboneError: It has no self-attention between all its patches.
     """
     passed = attention_pass(backbone, images)
@@ -74,7 +74,7 @@ def gradient_rollout(backbone: Backbone, images: Tensor, classes: Tensor) -> Ten
         (B, n, h, w) in [0, 1], one value per patch.
 
     Raises:
-        InputError: The backbone does not name its layers.
+        BackboneError: The backbone does not name its layers.
         BackboneError: It has no self-attention between all its patches.
     """
     passed = attention_pass(backbone, images, gradients=True)

@@ -55,9 +55,8 @@ def scorecam(
         (B, n, h, w) at the layer's resolution.
 
     Raises:
-        InputError: The backbone does not name its layers, or the number of channels is not
-            positive.
-        BackboneError: No layer has a gradient, so that none is found.
+        InputError: The number of channels is not positive.
+        BackboneError: The backbone does not name its layers, or none has a gradient.
     """
     reader = backbone.with_layers((gradient_layer(backbone),))
     fills = make_fill(fill, images, backbone.preprocessing).expand_as(images)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ttame.activation import probabilities
 from ttame.metrics.shares import full_masks, without_nan
 
 if TYPE_CHECKING:
@@ -106,7 +107,8 @@ class Case:
             (N,) float64.
         """
         classes = self.classes if owners is None else self.classes[owners]
-        return self.logits(pixels).softmax(dim=1).gather(1, classes[:, None])[:, 0]
+        p = probabilities(self.logits(pixels), self.backbone.activation)
+        return p.gather(1, classes[:, None])[:, 0]
 
     def masks_of(
         self, pixels: Tensor, classes: Tensor | None = None, backbone: Backbone | None = None

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ttame.backbone.outputs import first_tensor
+from ttame.backbone.outputs import first_tensor, part_of
 from ttame.errors import InputError
 from ttame.metrics.memory import peak_memory
 
@@ -64,7 +64,8 @@ def count_passes(backbone: Backbone) -> Iterator[Passes]:
         batch = first_tensor((inputs, keywords))
         images = 1 if batch is None else len(batch)
         passes.forward += images
-        logits = _logits(output)
+        # The very tensor that a gradient of the logits passes through, in whatever shape.
+        logits = first_tensor(part_of(output, backbone.logits_part))
         if logits is not None and logits.requires_grad:
             seen = logits.register_hook(lambda _: backward(images))  # type: ignore[no-untyped-call]
             handles.append(seen)
@@ -146,11 +147,6 @@ def measure_cost(
     )
 
 
-def _logits(output: Any) -> Tensor | None:
-    """The very tensor that a gradient of the logits passes through, in whatever shape."""
-    if isinstance(output, Mapping):
-        output = output.get("logits", output)
-    return first_tensor(getattr(output, "logits", output))
 
 
 def _wait(device: torch.device) -> None:

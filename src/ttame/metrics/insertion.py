@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ttame.activation import probabilities
 from ttame.errors import unknown_name
 from ttame.masking import gaussian_blur
 from ttame.metrics.measure import Metric, Scores, register
@@ -76,7 +77,7 @@ def probability_curve(case: Case, start: Tensor, end: Tensor, steps: int) -> Ten
     ranks = removal_ranks(case.masks, case.seeds, most_first=True)[:, None]
     numbers = counts(ranks[0].numel(), steps)
     logits = logits_along(case, numbers, lambda count: torch.where(ranks < count, end, start))
-    return of_classes(logits.softmax(dim=2), case.classes)
+    return of_classes(probabilities(logits, case.backbone.activation), case.classes)
 
 
 @register(

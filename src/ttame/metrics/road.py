@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ttame.activation import are_predicted
 from ttame.metrics.imputation import NOISE, impute
 from ttame.metrics.measure import Metric, Scores, register
 from ttame.metrics.perturbation import logits_along, removal_ranks
@@ -51,10 +52,11 @@ def first_to_go(ranks: Tensor, share: float) -> Tensor:
     passes=lambda options: 2 * len(options["shares"]),
 )
 def road(case: Case, shares: Sequence[float] = DEFAULT_SHARES, noise: float = NOISE) -> Scores:
-    """Remove and impute shares of the pixels and see whether the class stays the first.
+    """Remove and impute shares of the pixels and see whether the class is still predicted.
 
     An image's value is 100 times the mean over the shares of 1 where the explained class (by
-    default the predicted one) is still the classifier's first choice, and 0 where it is not. The
+    default the predicted one) is still the classifier's first choice (of a multi-label classifier:
+    still has a probability of at least 1/2), and 0 where it is not. The
     unchanged image is not among the shares: it would only add the same constant to every method.
 
     Args:
@@ -82,7 +84,9 @@ def road(case: Case, shares: Sequence[float] = DEFAULT_SHARES, noise: float = NO
             return impute(case.pixels, first_to_go(ranks, shares[step]), drawn, noise)
 
         logits = logits_along(case, range(len(shares)), removed)
-        curves[name] = 100 * (logits.argmax(dim=2) == case.classes[:, None]).double()
+        classes = case.classes[:, None].expand(-1, len(shares))
+        kept = are_predicted(logits, classes, case.backbone.activation)
+        curves[name] = 100 * kept.double()
     values = {name: curve.mean(dim=1) for name, curve in curves.items()}
     combined = (values["road_lerf"] - values["road_morf"]) / 2
     return Scores({**values, "road_combined": combined}, curves)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
+from ttame.activation import are_predicted, probabilities
 from ttame.errors import InputError, unknown_name
 from ttame.masking import apply_mask
 from ttame.metrics.confidence import average_drop
@@ -129,17 +130,16 @@ def transfer(case: Case, shares: Sequence[float] = DEFAULT_SHARES) -> Scores:
     columns = judge_columns(case.backbone, judge)
 
     def judged(pixels: Tensor) -> Tensor:
-        logits = case.logits(resized_pixels(pixels, judge.preprocessing.crop), judge)
-        return logits[:, columns].softmax(dim=1)
+        return case.logits(resized_pixels(pixels, judge.preprocessing.crop), judge)[:, columns]
 
     full = judged(case.pixels)
-    agrees = full.argmax(dim=1) == case.classes
-    p = full.gather(1, case.classes[:, None])[:, 0]
+    agrees = are_predicted(full, case.classes, judge.activation)
+    p = probabilities(full, judge.activation).gather(1, case.classes[:, None])[:, 0]
     masks = cut_to_shares(area_matched(case.masks, case.seeds), shares)
     values = {}
     for share, mask in zip(shares, masks.unbind(dim=1), strict=True):
         masked = judged(apply_mask(case.pixels, mask[:, None], 0.0))
-        o = masked.gather(1, case.classes[:, None])[:, 0]
+        o = probabilities(masked, judge.activation).gather(1, case.classes[:, None])[:, 0]
         name = metric_name("transfer_ad", share, matched=True)
         values[name] = average_drop(p, o).masked_fill(~agrees, torch.nan)
     return Scores(values)

@@ -7,7 +7,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from ttame.backbone.contract import Backbone
+from ttame.backbone.probe import probe_images
 from ttame.backbone.registry import load_backbone
 from ttame.errors import BackboneError
 from ttame.training.config import TrainingConfig, backbones_of, load_preset
@@ -26,6 +29,7 @@ def fit_to_classifier(
     overrides: dict[str, Any],
     weights: str | Path | None = None,
     layers: Sequence[str] | None = None,
+    multi_label: bool = False,
 ) -> tuple[Backbone, TrainingConfig]:
     """Load a classifier and settle with which layers and settings it is trained.
 
@@ -39,30 +43,38 @@ def fit_to_classifier(
         overrides: Settings that the caller names.
         weights: The classifier's local weight file.
         layers: Layers that the caller names.
+        multi_label: See :func:`ttame.load_backbone`.
 
     Returns:
         The backbone with its layers, and the settings.
 
     Raises:
-        BackboneError: The classifier cannot be loaded, or gives a single logit.
+        BackboneError: The classifier cannot be loaded, or no gradient passes through it.
         UnknownNameError: There is no such preset, setting or layer.
         InputError: A value does not fit its setting.
     """
     chosen = tuple(layers) if layers is not None else None
-    if isinstance(source, Backbone):
-        backbone = source if chosen is None else source.with_layers(chosen)
-    else:
-        backbone = load_backbone(source, weights=weights, layers=chosen)
-    if backbone.num_classes < 2:
-        raise BackboneError(
-            f"{backbone.identity.name} gives one logit, and softmax over one class is always 1: "
-            "wrap it so that it gives two, for example torch.cat([-logit, logit], dim=1)"
-        )
+    backbone = load_backbone(source, weights, layers=chosen, multi_label=multi_label)
+    _check_gradients(backbone)
     free = chosen is None and not isinstance(source, Backbone)
     backbone, values = _as_preset_knows(backbone, preset, free)
     config = load_preset(preset, {**values, **overrides})
     config = _with_sensible_smoothing(config, backbone, overrides)
     return backbone, _with_possible_head(config, backbone, overrides)
+
+
+def _check_gradients(backbone: Backbone) -> None:
+    """Refuse a classifier that a training cannot look through."""
+    plan = backbone.preprocessing
+    with torch.enable_grad():
+        images = probe_images(plan.crop, plan.channels, backbone).requires_grad_()
+        if backbone.logits(images).requires_grad:
+            return
+    raise BackboneError(
+        f"no gradient passes from the logits of {backbone.identity.name} to its input, which a "
+        "training needs: it computes in integers, under torch.no_grad() or with detach(); give the "
+        "classifier in floating point and without these"
+    )
 
 
 def _as_preset_knows(

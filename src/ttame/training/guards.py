@@ -88,10 +88,7 @@ class CollapseGuard(pl.Callback):
         asked = torch.cat([labels, labels.roll(-1, 0), logits.argmin(1, keepdim=True)], dim=1)
         maps = pl_module(images, asked)[2]
         masks = masking.to_masks(maps, pl_module.config.mask_form)
-        several = logits.shape[1] > 1
-        self.findings = collapse_reasons(
-            masks[:, 0], masks[:, 1].roll(1, 0), masks[:, 2] if several else None
-        )
+        self.findings = collapse_reasons(masks[:, 0], masks[:, 1].roll(1, 0), masks[:, 2])
         for finding in self.findings:
             _log.warning(
                 "the training has collapsed: %s; try another seed, a smaller learning rate, "

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ttame import masking
+from ttame.activation import probabilities, pseudo_labels
 from ttame.backbone.affine import AffineNorms
 from ttame.metrics.confidence import average_drop, increase_in_confidence
 from ttame.metrics.shares import cut_to_shares, full_masks
@@ -46,6 +47,7 @@ class ExplainerTraining(pl.LightningModule):
         # In a tuple, so that the classifier is no part of this module: lightning neither trains
         # nor saves it, and checkpoints hold the attention mechanism only.
         self._frozen = (explainer.backbone,)
+        self.activation = explainer.backbone.activation
 
     def setup(self, stage: str) -> None:  # noqa: ARG002
         """Bring the classifier to the training's device, channels last."""
@@ -64,18 +66,17 @@ class ExplainerTraining(pl.LightningModule):
             return None
         images = self.normalised(batch)
         before = [statistic.clone() for statistic in self._statistics()]
+        output = self._read(images)
+        labels = pseudo_labels(output.logits, self.activation)
         if self.config.block:
-            output = self._read(images)
-            labels = output.logits.argmax(dim=1)
             maps = self.attention(output.features, labels.expand(len(labels), -1))
             regularised = masking.to_masks(maps, self.config.mask_form)
             masks = regularised.diagonal(dim1=0, dim2=1).permute(2, 0, 1).unsqueeze(1)
         else:
-            _, classes, maps = self(images)
-            labels = classes[:, 0]
+            maps = self.attention(output.features, labels[:, None])
             masks = regularised = masking.to_masks(maps, self.config.mask_form)
         logits = self._classify(self._masked(images, masks))
-        terms = objective(logits, labels, regularised, self.weights)
+        terms = objective(logits, labels, regularised, self.weights, self.activation)
         self.log_dict(
             {**terms, "mask_area": masks.detach().mean()}, prog_bar=True, batch_size=len(images)
         )
@@ -113,7 +114,7 @@ class ExplainerTraining(pl.LightningModule):
             return
         images = self.normalised(batch)
         logits, classes, maps = self(images)
-        p = logits.float().softmax(dim=1).gather(1, classes)[:, 0]
+        p = self._probabilities(logits, classes)
         masks = masking.shown_masks(maps, self.config.mask_form, self.config.smoothing)[:, 0]
         full = full_masks(masks, (images.shape[-2], images.shape[-1]))
         scores: dict[str, Tensor] = {"val/mask_area": full.mean()}
@@ -121,7 +122,7 @@ class ExplainerTraining(pl.LightningModule):
         cuts = cut_to_shares(full, VALIDATION_SHARES)
         for index, share in enumerate(VALIDATION_SHARES):
             masked = self._blend(images, cuts[:, index : index + 1], "black")
-            o = self._classify(masked).float().softmax(dim=1).gather(1, classes)[:, 0]
+            o = self._probabilities(self._classify(masked), classes)
             drops.append(average_drop(p, o).mean())
             scores[f"val/ad_{round(100 * share)}"] = drops[-1]
             scores[f"val/ic_{round(100 * share)}"] = increase_in_confidence(p, o).mean()
@@ -173,6 +174,9 @@ class ExplainerTraining(pl.LightningModule):
         # With the arithmetic of _read: other rounding would count as a drop or a gain.
         with AffineNorms():
             return self._frozen[0].logits(masked)
+
+    def _probabilities(self, logits: Tensor, classes: Tensor) -> Tensor:
+        return probabilities(logits.float(), self.activation).gather(1, classes)[:, 0]
 
     def _masked(self, images: Tensor, masks: Tensor) -> Tensor:
         """Mask images (B, C, H, W) by masks (B, 1, h, w), each cut to a share drawn for it."""

@@ -48,6 +48,7 @@ def train(
     *,
     weights: str | Path | None = None,
     layers: Sequence[str] | None = None,
+    multi_label: bool = False,
     resume: bool = False,
     overwrite: bool = False,
     progress: bool = True,
@@ -67,6 +68,7 @@ def train(
         weights: The classifier's local weight file.
         layers: Layers to read, shallow to deep; by default those that the preset knows for the
             classifier, else chosen for it.
+        multi_label: Any number of classes may be there at once; see :func:`ttame.load_backbone`.
         resume: Continue a training that was cut off.
         overwrite: Train anew though ``out`` holds an explainer already.
         progress: Show a progress bar.
@@ -78,7 +80,7 @@ def train(
     Raises:
         TrainingError: Too few photos, a loss that is not finite (the last good state is kept in
             ``out``), or a classifier that changed.
-        BackboneError: The classifier cannot be loaded or gives a single logit.
+        BackboneError: The classifier cannot be loaded, or no gradient passes through it.
         StorageError: ``out`` cannot be written or holds an explainer already.
         InputError: A setting does not fit.
     """
@@ -92,7 +94,9 @@ def train(
     from ttame.training.data import PhotoData, find_photos
 
     found = find_photos(data)  # before a classifier is fetched for nothing
-    backbone, config = fit_to_classifier(backbone_or_source, preset, overrides, weights, layers)
+    backbone, config = fit_to_classifier(
+        backbone_or_source, preset, overrides, weights, layers, multi_label
+    )
     photos = PhotoData(found, backbone.preprocessing, config)
     _remember_config(log_folder, config, photos.digest, resume)
     try:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from PIL import Image
 
+from ttame.activation import probabilities
 from ttame.benchmarking.report.markup import DASH
 from ttame.errors import InputError
 from ttame.metrics.case import normalised
@@ -164,7 +165,8 @@ def _small(image: Image.Image) -> Image.Image:
 
 def _titles(backbone: Backbone, photos: Tensor, classes: Tensor) -> list[str]:
     with torch.inference_mode():
-        p = backbone.logits(normalised(backbone, photos)).double().softmax(dim=1)
+        logits = backbone.logits(normalised(backbone, photos)).double()
+        p = probabilities(logits, backbone.activation)
     names = backbone.class_names
     return [
         f"{names[index] if names else f'class {index}'}  {float(row[index]):.1%}"
