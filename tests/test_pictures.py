@@ -59,10 +59,17 @@ def test_grey_photos_half_precision_and_undefined_maps_are_drawn():
     np.testing.assert_allclose(np.asarray(image)[4, 4], (255 + colour(0.0)) / 2, atol=1)
 
 
+@pytest.mark.parametrize("channels", [2, 4, 6])
+def test_channels_that_are_no_colours_are_shown_by_their_mean(channels):
+    pixels = np.random.default_rng(0).random((channels, 8, 6))
+    shown = np.asarray(overlay(pixels, np.zeros((2, 2)), alpha=0))
+    expected = np.rint(pixels.astype(np.float32).mean(axis=0) * 255)
+    assert np.abs(shown - expected[..., None]).max() <= 1
+
+
 @pytest.mark.parametrize(
     ("pixels", "mask", "alpha"),
     [
-        (np.ones((4, 8, 8)), np.ones((2, 2)), 0.5),
         (np.ones((8, 8)), np.ones((2, 2)), 0.5),
         (np.ones((3, 8, 0)), np.ones((2, 2)), 0.5),
         (np.ones((3, 8, 8)), np.ones((1, 2, 2)), 0.5),

@@ -22,6 +22,9 @@ from ttame.heads import TiedHead, make_head
 
 _log = logging.getLogger(__name__)
 
+# Weights of a head above which its size is told: the paper's for ResNet-50 has 3.6 million.
+_LARGE_HEAD = 10_000_000
+
 if TYPE_CHECKING:
     from ttame.backbone.contract import Backbone
     from ttame.images.dataset import Broken
@@ -108,7 +111,8 @@ class Explainer(nn.Module):
 
         Args:
             photos: A path (a folder too), PIL image, array (H, W, C), tensor (C, H, W), or a list
-                of these; arrays and tensors are uint8 or floats in [0, 1].
+                of these; arrays and tensors are uint8 or floats in [0, 1]. A classifier that reads
+                neither 1 nor 3 channels takes arrays and tensors only.
             classes: As for a call; a flat list for a single photo asks for several classes.
             batch_size: Photos per forward pass; the result does not depend on it.
 
@@ -123,7 +127,12 @@ class Explainer(nn.Module):
         parts = []
         for start in range(0, len(items), _positive(batch_size)):
             batch = items[start : start + batch_size]
-            pixels = torch.stack([preprocessing.pixels(as_photo(item)) for item in batch])
+            pixels = torch.stack(
+                [
+                    preprocessing.pixels(as_photo(item, channels=preprocessing.channels))
+                    for item in batch
+                ]
+            )
             asked = _part(classes, start, len(batch), len(items))
             parts.append(self._explain_pixels(pixels, asked, [_name(item) for item in batch]))
         return concatenate(parts)
@@ -242,6 +251,16 @@ def new_explainer(
     if layers is not None:
         backbone = backbone.with_layers(tuple(layers))
     made = make_head(head, backbone)
+    size = sum(parameter.numel() for parameter in made.parameters())
+    if size > _LARGE_HEAD:
+        _log.warning(
+            "the %s head of %s has %s weights for its %s classes; the tied head needs the fewest, "
+            "and --layers with fewer channels help",
+            head,
+            backbone.identity.name,
+            f"{size:,}",
+            f"{backbone.num_classes:,}",
+        )
     channels = [shape[0] for shape in backbone.feature_shapes]
     attention = AttentionMechanism(channels, made, grid, branch)
     if start == "cam" and isinstance(made, TiedHead):

@@ -31,7 +31,7 @@ def overlay(
     """Lay a mask in colour over a photo, at the photo's size.
 
     Args:
-        pixels: What the classifier saw, (3, H, W) or (1, H, W) in [0, 1].
+        pixels: What the classifier saw, (C, H, W) in [0, 1]; shown in grey where C is not 3.
         mask: (h, w) in [0, 1]; resized bilinearly to the photo.
         alpha: Opacity of the colours in [0, 1]; 0 shows the photo, 1 the mask alone.
         colour_map: Any of matplotlib's names.
@@ -63,7 +63,7 @@ def picture(
     Small photos are enlarged to 448 pixels on their short side, so that text and mask stay crisp.
 
     Args:
-        pixels: (3, H, W) or (1, H, W) in [0, 1].
+        pixels: (C, H, W) in [0, 1]; shown in grey where C is not 3.
         mask: (h, w) in [0, 1].
         title: One line, such as the class and its probability; shortened where it is too long,
             keeping its last word.
@@ -172,10 +172,13 @@ def _array(values: Values) -> NDArray[np.float32]:
 
 def _photo(pixels: Values) -> Image.Image:
     array = _array(pixels)
-    if array.ndim != 3 or array.shape[0] not in (1, 3) or 0 in array.shape:
+    if array.ndim != 3 or 0 in array.shape:
         raise InputError(
-            f"expected pixels of shape (3, H, W) or (1, H, W) in [0, 1], got {tuple(array.shape)}"
+            f"expected pixels of shape (C, H, W) in [0, 1], got {tuple(array.shape)}; one photo "
+            "at a time"
         )
+    if len(array) != 3:  # channels beyond colour have no colours: their mean shows the scene
+        array = array.mean(axis=0, keepdims=True)
     array = np.broadcast_to(array, (3, *array.shape[1:])).transpose(1, 2, 0)
     return Image.fromarray(np.rint(array * 255).astype(np.uint8))
 

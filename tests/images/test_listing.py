@@ -2,7 +2,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from ttame.errors import InputError
 from ttame.images.listing import Photo, data_digest, list_photos, sample, split
@@ -196,3 +199,42 @@ def test_real_lists(data_folder):
     assert len(pool) == 8500
     assert data_digest(pool) == data_digest(list_photos(data_folder / "pool"))
     assert list_photos(data_folder / "nips2017" / "labels.csv")[0].label == 341
+
+
+class Labelled(torch.utils.data.Dataset):
+    def __init__(self) -> None:
+        self.read = []
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        self.read.append(index)
+        return torch.full((3, 2, 2), index / 2), 7
+
+
+def test_a_data_set_s_photos_are_read_when_they_are_needed():
+    data = Labelled()
+    photos = list_photos(data)
+    assert [photo.path.name for photo in photos] == [f"photo-00000{index}" for index in range(3)]
+    assert data.read == []
+    assert float(photos[2].read().max()) == 1.0
+    assert data.read == [2]
+    assert [len(part) for part in split(photos, 0.34, seed=0)] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        np.zeros((3, 4, 5, 6)),
+        torch.zeros(3, 6, 4, 5),
+        [np.zeros((4, 5, 6)), torch.zeros(6, 4, 5), Image.new("L", (2, 2))],
+        (np.zeros((4, 5, 6)) for _ in range(3)),
+    ],
+    ids=["array", "tensor", "list", "generator"],
+)
+def test_photos_that_are_no_files(data):
+    photos = list_photos(data)
+    assert len(photos) == 3
+    assert all(photo.label is None and photo.read() is not None for photo in photos)
+    assert len(data_digest(photos)) == 64

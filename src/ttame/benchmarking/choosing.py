@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ttame.benchmarking.halves import arrange, photo_seed
 from ttame.benchmarking.plan import OWN, PhotoSet
@@ -125,7 +125,7 @@ def mark_slow(
 
 
 def photo_set(
-    data: str | Path | Iterable[str | Path | Photo],
+    data: Any,
     backbone: Backbone,
     taken: Sequence[Measure],
     half: str,
@@ -137,7 +137,7 @@ def photo_set(
     Raises:
         InputError: There are no photos.
     """
-    unlabelled = [Photo(photo.path) for photo in list_photos(data)]
+    unlabelled = [replace(photo, label=None) for photo in list_photos(data)]
     photos = arrange(unlabelled, half, seed, images)
     return PhotoSet(
         name="photos",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from ttame.benchmarking.settings import describe_classifier, versions
 from ttame.benchmarking.statistics import check_seed
 from ttame.errors import InputError
 from ttame.files import check_writable
-from ttame.images.listing import Photo, data_digest, list_photos, sample
+from ttame.images.listing import data_digest, list_photos, sample
 from ttame.methods.registry import Method, get_method
 from ttame.metrics.keeping import DEFAULT_SHARES
 from ttame.metrics.measure import get_measure
@@ -41,7 +41,7 @@ _QUANTILE_RULES = {
 
 def evaluate(
     explainer: Explainer,
-    data: str | Path | Iterable[str | Path | Photo],
+    data: Any,
     methods: Sequence[str | Method] = DEFAULT_METHODS,
     shares: Sequence[float] = DEFAULT_SHARES,
     images: int | None = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -43,7 +43,6 @@ from ttame.metrics.transfer import judge_columns
 if TYPE_CHECKING:
     from ttame.backbone.contract import Backbone
     from ttame.explainer import Explainer
-    from ttame.images.listing import Photo
     from ttame.methods.registry import Method
     from ttame.metrics.measure import Measure
 
@@ -74,7 +73,7 @@ _CONVENTIONS = {
 
 def benchmark(
     explainer: Explainer | None = None,
-    data: str | Path | Iterable[str | Path | Photo] = (),
+    data: Any = (),
     backbone: Backbone | None = None,
     methods: Sequence[str | Method] | str | None = None,
     measures: Sequence[str | Measure] | str | None = None,
@@ -299,7 +298,8 @@ def _result(plan: Plan, content: Mapping[str, Any], records: Mapping[Any, Any]) 
 def _report(result: BenchmarkResult, plan: Plan, folder: Path, device: torch.device) -> None:
     try:
         with placed(plan, device):
-            sheets = make_sheets(result, plan.backbone, plan.methods)
+            held = [photo for photo_set in plan.sets for photo in photo_set.photos if photo.read]
+            sheets = make_sheets(result, plan.backbone, plan.methods, held=held)
         write_report(result, folder, *sheets)
     except Exception as error:
         # The numbers are safe; a picture that fails must not take them away.

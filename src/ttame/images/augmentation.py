@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 if TYPE_CHECKING:
+    from ttame.images.bands import Picture
     from ttame.images.preprocessing import Preprocessing
 
 _ROOM = 8 / 7  # 256 / 224, the usual room for a random crop
@@ -44,8 +45,8 @@ class RandomView:
         """Short side, in pixels, of the smallest photo that is not enlarged."""
         return int(self.scale * (self.preprocessing.resize or max(self.preprocessing.crop))) + 1
 
-    def __call__(self, photo: Image.Image) -> Image.Image:
-        """Draw a view (8-bit, of the size ``crop``) of a photo of mode RGB."""
+    def __call__(self, photo: Picture) -> Picture:
+        """Draw a view (of the size ``crop``) of a photo of mode RGB or of bands."""
         across, down, mirror = torch.rand(3).tolist()
         view = self.preprocessing.view(photo, scale=self.scale, place=(across, down))
         return view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirror < 0.5 else view

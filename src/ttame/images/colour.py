@@ -99,12 +99,29 @@ def _grey(image: Image.Image) -> Image.Image:
     return Image.fromarray(_eight_bit(values.astype(np.uint16)))
 
 
+def unit_range(values: NDArray[Any]) -> NDArray[np.float32]:
+    """Bring uint8 and uint16 by their full ranges, and floating point as it is, to [0, 1].
+
+    Raises:
+        InputError: Another type, or floating point outside [0, 1].
+    """
+    if values.dtype in (np.uint8, np.uint16):
+        return (values / np.iinfo(values.dtype).max).astype(np.float32)
+    return _checked(values).astype(np.float32)
+
+
 def _eight_bit(values: NDArray[Any]) -> NDArray[np.uint8]:
     if values.dtype == np.uint8:
         return np.ascontiguousarray(values)
     if values.dtype == np.uint16:
         # 65535 = 257 * 255, so this is values / 65535 * 255, rounded, in exact integers.
         return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    scaled: NDArray[np.uint8] = (_checked(values) * 255 + 0.5).astype(np.uint8)
+    return scaled
+
+
+def _checked(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Return floating-point pixels, cut off at 0 and 1 where rounding left them."""
     if not np.issubdtype(values.dtype, np.floating):
         raise InputError(
             f"expected pixels of type uint8, uint16 or floating point, got {values.dtype}; "
@@ -116,5 +133,4 @@ def _eight_bit(values: NDArray[Any]) -> NDArray[np.uint8]:
             f"expected floating-point pixels in [0, 1], got [{low:.4g}, {high:.4g}]; divide values "
             "from 0 to 255 by 255; tensors already normalised go to the explainer itself"
         )
-    scaled: NDArray[np.uint8] = (values.astype(np.float64).clip(0, 1) * 255 + 0.5).astype(np.uint8)
-    return scaled
+    return values.astype(np.float64).clip(0, 1)

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ttame.errors import ImageError, InputError
+from ttame.errors import InputError
+from ttame.images.bands import channels_needed
 from ttame.images.listing import Photo
-from ttame.images.reading import MAX_PIXELS, read_image
+from ttame.images.reading import MAX_PIXELS, as_photo, read_image
 
 if TYPE_CHECKING:
     from ttame.images.augmentation import RandomView
@@ -70,6 +71,9 @@ class PhotoDataset(Dataset["Sample | Broken"]):
         augmentation: A random view for training; None gives the classifier's own view.
         max_pixels: Photos with more pixels are reported as broken.
 
+    Raises:
+        InputError: The photos cannot have the channels that the classifier reads.
+
     Example:
         >>> from pathlib import Path
         >>> from ttame.images.preprocessing import Preprocessing
@@ -89,6 +93,7 @@ class PhotoDataset(Dataset["Sample | Broken"]):
         self.preprocessing = preprocessing
         self.augmentation = augmentation
         self.max_pixels = max_pixels
+        check_channels(self.photos, preprocessing)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -101,13 +106,30 @@ class PhotoDataset(Dataset["Sample | Broken"]):
     def __getitem__(self, index: int) -> Sample | Broken:
         # Only random views read large JPEGs at a fraction: measured pixels must not depend on it.
         enough = None if self.augmentation is None else self.augmentation.enough
-        path = self.photos[index].path
+        item = self.photos[index]
         try:
-            photo = read_image(path, max_pixels=self.max_pixels, enough=enough)
-        except ImageError as error:
+            photo = (
+                read_image(item.path, max_pixels=self.max_pixels, enough=enough)
+                if item.read is None
+                else as_photo(item.read(), channels=self.preprocessing.channels)
+            )
+        except InputError as error:
             return Broken(index, str(error))
         view = self.preprocessing.view if self.augmentation is None else self.augmentation
         return Sample(self.preprocessing.to_tensor(view(photo)), index)
+
+
+def check_channels(photos: Sequence[Photo], preprocessing: Preprocessing) -> None:
+    """Refuse photos that cannot have the channels that the classifier reads.
+
+    Raises:
+        InputError: Files where it reads neither 1 nor 3 channels, or a first array of wrong shape.
+    """
+    for photo in photos[:1]:
+        if photo.read is not None:
+            as_photo(photo.read(), channels=preprocessing.channels)
+        elif preprocessing.channels not in (1, 3):
+            raise InputError(channels_needed(preprocessing.channels, f"the file {photo.path}"))
 
 
 def collate(samples: Sequence[Sample | Broken], shape: tuple[int, int, int] = (3, 0, 0)) -> Batch:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from ttame.errors import InputError
 from ttame.images.listfiles import READERS
@@ -26,15 +28,18 @@ class Photo:
     """One photo that a data set names.
 
     Attributes:
-        path: Where the file is; it need not exist or be readable.
+        path: Where the file is; it need not exist or be readable. A name where there is no file.
         label: 0-based class index, or None where it is not known.
+        read: Gives the photo where it is no file: whatever
+            :func:`ttame.images.reading.as_photo` takes.
     """
 
     path: Path
     label: int | None = None
+    read: Callable[[], Any] | None = field(default=None, repr=False, compare=False)
 
 
-def list_photos(data: str | Path | Iterable[str | Path | Photo]) -> list[Photo]:
+def list_photos(data: Any) -> list[Photo]:
     """List the photos of a data set without opening them.
 
     Args:
@@ -48,7 +53,9 @@ def list_photos(data: str | Path | Iterable[str | Path | Photo]) -> list[Photo]:
             - a CSV file with a column ``file``, ``path``, ``image`` or ``filename`` and optionally
               ``label`` or ``imagenet_label`` (empty or negative: not known);
             - a single image file;
-            - paths or :class:`Photo` objects.
+            - paths, :class:`Photo` objects, or photos themselves (arrays, tensors, Pillow images);
+            - an array or tensor of photos, or a map-style torch data set of them (of its items,
+              the first part where there are several): each is read when it is needed.
 
             Paths in a text or CSV file are relative to that file.
 
@@ -64,8 +71,11 @@ def list_photos(data: str | Path | Iterable[str | Path | Photo]) -> list[Photo]:
     """
     if isinstance(data, (str, Path)):
         photos = _from_path(Path(data).expanduser())
+    elif _indexed(data):
+        photos = [_held(data, index) for index in range(len(data))]
     elif isinstance(data, Iterable):
-        photos = [_photo(item) for item in data]
+        items = list(data)
+        photos = [_photo(items, index) for index in range(len(items))]
     else:
         raise _unexpected(data)
     if not photos:
@@ -77,8 +87,8 @@ def data_digest(photos: Sequence[Photo]) -> str:
     """Fingerprint a data set: SHA-256 over the photos' names and sizes.
 
     Covers each path relative to the folder that all photos share, and each file's size in bytes
-    (-1 where it is missing). It covers neither pixels nor labels, and does not change with order
-    or when the whole folder moves.
+    (-1 where it is missing, or where there is no file). It covers neither pixels nor labels, and
+    does not change with order or when the whole folder moves.
 
     Returns:
         64 lower-case hexadecimal digits.
@@ -156,18 +166,38 @@ def _size(path: Path) -> int:
         return -1
 
 
-def _photo(item: object) -> Photo:
+def _photo(items: Sequence[Any], index: int) -> Photo:
+    item = items[index]
     if isinstance(item, Photo):
         return item
     if isinstance(item, (str, Path)):
         return Photo(Path(item).expanduser())
+    if hasattr(item, "shape") or hasattr(item, "getbands"):
+        return _held(items, index)
     raise _unexpected(item)
+
+
+def _indexed(data: Any) -> bool:
+    """Whether data is an array of photos or a torch data set, told without importing torch."""
+    if getattr(data, "ndim", 0) > 2:
+        return True
+    sized = hasattr(data, "__getitem__") and hasattr(data, "__len__")
+    return sized and not isinstance(data, Iterable)
+
+
+def _held(data: Any, index: int) -> Photo:
+    return Photo(Path(f"photo-{index:06d}"), read=partial(_item, data, index))
+
+
+def _item(data: Any, index: int) -> Any:
+    item = data[index]
+    return item[0] if isinstance(item, (tuple, list)) else item
 
 
 def _unexpected(value: object) -> InputError:
     return InputError(
-        "expected photos as a folder, a text list, a CSV file, an image file or several paths, "
-        f"got {type(value).__name__}"
+        "expected photos as a folder, a text list, a CSV file, an image file, several paths, "
+        f"arrays or a torch data set, got {type(value).__name__}"
     )
 
 

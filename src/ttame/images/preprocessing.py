@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from ttame.errors import InputError, unknown_name
+from ttame.images.bands import Bands, Picture
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -95,8 +96,8 @@ class Preprocessing:
         return len(self.mean)
 
     def view(
-        self, photo: Image.Image, scale: float = 1.0, place: tuple[float, float] | None = None
-    ) -> Image.Image:
+        self, photo: Picture, scale: float = 1.0, place: tuple[float, float] | None = None
+    ) -> Picture:
         """Resize and crop a photo to what the classifier sees, as an 8-bit picture.
 
         Args:
@@ -131,7 +132,7 @@ class Preprocessing:
         left, top = (_offset(size[0] - self.crop[1], None), _offset(size[1] - self.crop[0], None))
         return (size[0] / width, size[1] / height), (left, top)
 
-    def size(self, photo: Image.Image, scale: float = 1.0) -> tuple[int, int]:
+    def size(self, photo: Picture, scale: float = 1.0) -> tuple[int, int]:
         """Width and height of the resized photo, as torchvision's Resize computes them."""
         return self._size(*photo.size, scale)
 
@@ -142,14 +143,14 @@ class Preprocessing:
         long = int(short * max(width, height) / min(width, height))
         return (short, long) if width <= height else (long, short)
 
-    def resized(self, photo: Image.Image, scale: float = 1.0) -> Image.Image:
+    def resized(self, photo: Picture, scale: float = 1.0) -> Picture:
         """Resize a photo so that its short side is ``resize * scale``, or squash it to ``crop``."""
         size = self.size(photo, scale)
         return photo if size == photo.size else photo.resize(size, _RESAMPLING[self.interpolation])
 
     def _window(
-        self, photo: Image.Image, size: tuple[int, int], window: tuple[int, int, int, int]
-    ) -> Image.Image:
+        self, photo: Picture, size: tuple[int, int], window: tuple[int, int, int, int]
+    ) -> Picture:
         """Cut ``window`` out of the photo resized to ``size`` without making the rest of it."""
         left, top = max(window[0], 0), max(window[1], 0)
         right, bottom = min(window[2], size[0]), min(window[3], size[1])
@@ -159,16 +160,16 @@ class Preprocessing:
             _RESAMPLING[self.interpolation],
             box=(left * across, top * down, right * across, bottom * down),
         )
-        view = Image.new(photo.mode, (window[2] - window[0], window[3] - window[1]))
-        view.paste(part, (left - window[0], top - window[1]))
-        return view
+        return part.crop((window[0] - left, window[1] - top, window[2] - left, window[3] - top))
 
-    def pixels(self, photo: Image.Image) -> Tensor:
+    def pixels(self, photo: Picture) -> Tensor:
         """Return what the classifier sees as a (C, H, W) tensor in [0, 1]."""
         return self.to_tensor(self.view(photo))
 
-    def to_tensor(self, view: Image.Image) -> Tensor:
+    def to_tensor(self, view: Picture) -> Tensor:
         """Turn a picture of the right size into a (C, H, W) tensor in [0, 1]."""
+        if isinstance(view, Bands):
+            return torch.from_numpy(view.to_array())
         if self.channels == 1:
             view = view.convert("L")
         array = np.array(view, dtype=np.uint8)

@@ -12,6 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from ttame.errors import ImageError, InputError
+from ttame.images.bands import Bands, as_bands
 from ttame.images.colour import from_array, to_rgb
 
 MAX_PIXELS = 178_956_970
@@ -62,7 +63,9 @@ def read_image(
         return _decoded(image, name)
 
 
-def as_photo(photo: PhotoLike, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def as_photo(
+    photo: PhotoLike, *, max_pixels: int = MAX_PIXELS, channels: int = 3
+) -> Image.Image | Bands:
     """Turn whatever holds one photo into 8-bit RGB.
 
     Args:
@@ -70,12 +73,14 @@ def as_photo(photo: PhotoLike, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
             (H, W, C), or a torch tensor (C, H, W), with C = 1, 3 or 4 (alpha, composited on
             white). Arrays and tensors hold uint8, uint16 or floating point in [0, 1].
         max_pixels: Limit for files and bytes, as in :func:`read_image`.
+        channels: Channels that the classifier reads. Other numbers than 1 and 3 need arrays
+            (H, W, C) or tensors (C, H, W) of so many, see :func:`ttame.images.bands.as_bands`.
 
     Returns:
-        A picture of mode RGB.
+        A picture of mode RGB; bands where the classifier reads neither 1 nor 3 channels.
 
     Raises:
-        ImageError: A file, bytes or a Pillow image cannot be read.
+        ImageError: A file, bytes or a Pillow image cannot be read, or lacks the channels.
         InputError: Another kind of object, or a wrong shape, type or range.
 
     Example:
@@ -83,6 +88,8 @@ def as_photo(photo: PhotoLike, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
         >>> as_photo(torch.ones(3, 4, 6)).size
         (6, 4)
     """
+    if channels not in (1, 3):
+        return as_bands(photo, channels)
     if isinstance(photo, (str, Path, bytes)):
         return read_image(photo, max_pixels=max_pixels)
     if isinstance(photo, Image.Image):

@@ -10,7 +10,7 @@ import lightning.pytorch as pl
 
 from ttame.errors import TrainingError
 from ttame.images.augmentation import RandomView
-from ttame.images.dataset import Batch, PhotoDataset, loader
+from ttame.images.dataset import Batch, PhotoDataset, check_channels, loader
 from ttame.images.listing import Photo, data_digest, list_photos, sample, split
 from ttame.training.seeding import epoch_seed
 
@@ -43,7 +43,7 @@ def find_photos(data: Any) -> list[Photo]:
 
 
 class PhotoData(pl.LightningDataModule):
-    """Training and validation photos of a folder, file list or CSV; labels are not needed.
+    """Training and validation photos of a folder, list or data set; labels are not needed.
 
     Args:
         data: What :func:`ttame.images.listing.list_photos` takes.
@@ -52,11 +52,13 @@ class PhotoData(pl.LightningDataModule):
 
     Raises:
         TrainingError: There are too few photos.
+        InputError: They cannot have the channels that the classifier reads.
     """
 
     def __init__(self, data: Any, preprocessing: Preprocessing, config: TrainingConfig) -> None:
         super().__init__()
         photos = find_photos(data)
+        check_channels(photos, preprocessing)
         self.digest = data_digest(photos)
         self.train_photos, held_out = split(photos, config.val_share, config.seed)
         self.val_photos = sample(held_out, min(config.val_images, len(held_out)), config.seed)

@@ -62,7 +62,8 @@ def train(
 
     Args:
         backbone_or_source: A backbone, a module, or a source such as ``"timm/resnet50"``.
-        data: A folder, a file list, a CSV file or a list of photos' paths.
+        data: A folder, a file list, a CSV file, a list of photos' paths, arrays, tensors, or a
+            torch data set; see :func:`ttame.images.listing.list_photos`.
         out: The explainer folder to write.
         preset: ``"fast"`` or ``"paper"``.
         weights: The classifier's local weight file.

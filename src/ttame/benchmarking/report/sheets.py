@@ -33,6 +33,7 @@ def make_sheets(
     count: int = 6,
     worst: int = 3,
     metric: str | None = None,
+    held: Sequence[Photo] = (),
 ) -> tuple[Sheet, Sheet]:
     """Explain a few of a result's photos again, for the report.
 
@@ -45,6 +46,7 @@ def make_sheets(
             :func:`ttame.benchmarking.report.worst.worst_cases`.
         metric: Of the worst cases; None takes ``ad_50_matched``, or the first metric with a
             direction.
+        held: The photos, where they are no files.
 
     Returns:
         The two sheets; photos that cannot be read any more are left out.
@@ -57,8 +59,8 @@ def make_sheets(
     usual = [Worst(str(files[place]), "") for place in drawn]
     cases = _worst(result, worst, metric)
     return (
-        _sheet(usual, photos, backbone, chosen),
-        _sheet(cases, photos, backbone, chosen),
+        _sheet(usual, photos, backbone, chosen, held),
+        _sheet(cases, photos, backbone, chosen, held),
     )
 
 
@@ -97,9 +99,15 @@ def _worst(result: BenchmarkResult, count: int, metric: str | None) -> list[Wors
 
 
 def _sheet(
-    cases: Sequence[Worst], photos: pd.DataFrame, backbone: Backbone, methods: Sequence[Method]
+    cases: Sequence[Worst],
+    photos: pd.DataFrame,
+    backbone: Backbone,
+    methods: Sequence[Method],
+    held: Sequence[Photo],
 ) -> Sheet:
-    dataset = PhotoDataset([Photo(Path(case.file)) for case in cases], backbone.preprocessing)
+    known = {str(photo.path): photo for photo in held}
+    files = [known.get(case.file, Photo(Path(case.file))) for case in cases]
+    dataset = PhotoDataset(files, backbone.preprocessing)
     read = [
         (case, item.pixels)
         for case, item in zip(cases, map(dataset.__getitem__, range(len(cases))), strict=True)
