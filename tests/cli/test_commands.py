@@ -35,6 +35,29 @@ def test_train_writes_an_explainer(call, classifier_weights, tmp_path):
     assert "holds an explainer already" in again.stderr
 
 
+def test_a_multi_label_classifier(call, classifier_weights, tmp_path):
+    data, out = tiny_photos(tmp_path / "photos", 8), tmp_path / "out"
+    model = ("--model", SOURCE, "--weights", classifier_weights)
+    result = call(
+        *("train", *model, "--multi-label", "--data", data, "--out", out, "--epochs", 1),
+        *("--batch-size", 4, "--workers", 0, "--device", "cpu", "--precision", "32-true"),
+        *("--val-share", 0.25),
+    )
+    assert result.exit_code == 0, result.output
+    assert ttame.load(out).backbone.activation == "sigmoid"
+    assert "sigmoid" in call("info", out).stdout
+    # The folder says so where another classifier is named too.
+    named = call("evaluate", *model, "-e", out, "-d", data, "--methods", "random", "-n", 2)
+    assert named.exit_code == 0, named.output
+    alone = call(
+        *("benchmark", *model, "--multi-label", "-d", data, "-n", 2, "--methods", "random"),
+        *("--metrics", "confidence", "--no-report", "--out", tmp_path / "b", "--device", "cpu"),
+    )
+    assert alone.exit_code == 0, alone.output
+    settings = json.loads((tmp_path / "b" / "settings.json").read_text())
+    assert '"activation": "sigmoid"' in json.dumps(settings)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -42,6 +65,10 @@ def test_train_writes_an_explainer(call, classifier_weights, tmp_path):
         (["--set", "epoch=3"], "unknown training setting 'epoch'; did you mean 'epochs'?"),
         (["--set", "epochs=x"], "expected epochs of type int, got 'x'"),
         (["--set", "weights=x"], "unknown training setting 'weights' (it is an option"),
+        (
+            ["--set", "multi_label=1"],
+            "unknown training setting 'multi_label' (it is an option: --m",
+        ),
         (["--epochs", "2", "--set", "epochs=3"], "epochs is given twice"),
         (["--data", "nowhere"], "photos 'nowhere' do not exist"),
         (["--out", "file/out"], "cannot write into file/out"),

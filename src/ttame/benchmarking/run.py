@@ -221,7 +221,7 @@ def _judge(judge: Backbone | str | None, backbone: Backbone) -> Backbone | None:
     if isinstance(judge, str):
         from ttame.backbone.registry import load_backbone
 
-        judge = load_backbone(judge)
+        judge = load_backbone(judge, multi_label=backbone.activation == "sigmoid")
     if judge is not None:
         judge_columns(backbone, judge)  # refuses one that does not know the classes
     if judge is not None and judge.identity.fingerprint == backbone.identity.fingerprint:

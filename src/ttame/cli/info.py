@@ -53,6 +53,7 @@ def describe(description: Mapping[str, Any], folder: Path) -> Iterator[tuple[str
         yield "weight file", str(backbone["weights_file"])
     shown = f": {'; '.join(names[:3])}{' ...' if len(names) > 3 else ''}" if names else ""
     yield "classes", f"{backbone['num_classes']}{shown}"
+    yield "probabilities", str(backbone.get("activation", "softmax"))
     for layer, shape in zip(backbone["layers"], backbone["feature_shapes"], strict=True):
         yield "layer", f"{layer} ({' x '.join(map(str, shape))})"
     yield "preprocessing", _preprocessing(backbone["preprocessing"])
