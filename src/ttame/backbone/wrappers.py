@@ -68,9 +68,8 @@ def _quantised(value: Any) -> bool:
     """Whether an entry of a state dict is a quantised weight, packed or not."""
     if isinstance(value, (tuple, list)):
         return any(_quantised(item) for item in value)
-    return (
-        value.is_quantized if isinstance(value, Tensor) else isinstance(value, torch.ScriptObject)
-    )
+    quantised = isinstance(value, Tensor) and value.is_quantized
+    return quantised or isinstance(value, torch.ScriptObject)
 
 
 def _refusal(what: str, why: str) -> BackboneError:

@@ -120,10 +120,8 @@ def class_swap(case: Case, correlation: str = "pearson") -> Scores:
         correlation: ``"pearson"`` or ``"spearman"``.
 
     Returns:
-        ``class_swap_similarity`` in [-100, 100]; NaN where the classifier has a single class.
+        ``class_swap_similarity`` in [-100, 100].
     """
-    if case.backbone.num_classes < 2:
-        return Scores({"class_swap_similarity": torch.full_like(case.p, torch.nan)})
     others = runner_up(case.logits(case.pixels), case.classes)
     masks = case.masks_of(case.pixels, others)
     return Scores({"class_swap_similarity": map_similarity(case.masks, masks, correlation)})
