@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -167,11 +169,13 @@ def test_keep_share_is_differentiable() -> None:
     assert torch.equal(masks.grad[1], torch.ones_like(masks.grad[1]))
 
 
-def test_black_fill_is_masking_the_pixels_and_normalising_them() -> None:
+@pytest.mark.parametrize("reverse", [False, True])
+def test_black_fill_is_masking_the_pixels_and_normalising_them(reverse: bool) -> None:
+    preprocessing = replace(PREPROCESSING, reverse=reverse)
     pixels, masks = torch.rand(2, 3, 8, 8), torch.rand(2, 1, 8, 8)
-    images = PREPROCESSING.normalise(pixels)
-    fill = masking.make_fill("black", images, PREPROCESSING)
-    expected = PREPROCESSING.normalise(pixels * masks)
+    images = preprocessing.normalise(pixels)
+    fill = masking.make_fill("black", images, preprocessing)
+    expected = preprocessing.normalise(pixels * masks)
     torch.testing.assert_close(masking.apply_mask(images, masks, fill), expected)
 
 

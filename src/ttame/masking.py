@@ -169,8 +169,7 @@ def apply_mask(images: Tensor, masks: Tensor, fill: Tensor | float) -> Tensor:
 
 
 def _black(images: Tensor, preprocessing: Preprocessing) -> Tensor:
-    mean, std = preprocessing.statistics(images)
-    return -mean / std
+    return preprocessing.normalise(torch.zeros_like(preprocessing.statistics(images)[0]))
 
 
 def _mean_colour(images: Tensor, preprocessing: Preprocessing) -> Tensor:

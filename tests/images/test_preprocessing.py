@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -90,6 +92,17 @@ def test_squash_without_crop():
     assert torch.equal(preprocessing.pixels(photo), expected)
 
 
+def test_squash_with_crop():
+    preprocessing = Preprocessing(crop=(8, 10), resize=(12, 16))
+    photo = noise(50, 40)
+    squashed = photo.resize((16, 12), Image.Resampling.BILINEAR)
+    expected = T.ToTensor()(squashed.crop((3, 2, 13, 10)))
+    assert torch.equal(preprocessing.pixels(photo), expected)
+    assert preprocessing.placement(50, 40) == ((16 / 50, 12 / 40), (3, 2))
+    assert preprocessing.resized_sides == (12, 16)
+    assert RandomView(preprocessing)(photo).size == (10, 8)
+
+
 def test_place_moves_the_crop():
     preprocessing = Preprocessing(crop=(2, 2), resize=4)
     photo = noise(4, 4)
@@ -107,6 +120,15 @@ def test_normalise_and_denormalise():
     assert preprocessing.normalise(pixels.double()).dtype == torch.float64
 
 
+def test_channels_in_reverse_order():
+    preprocessing = Preprocessing(mean=(0.5, 0.25, 0.0), std=(0.5, 0.25, 2.0), reverse=True)
+    pixels = torch.rand(2, 3, 4, 5)
+    images = preprocessing.normalise(pixels)
+    torch.testing.assert_close(images[:, 0], pixels[:, 2] / 2)
+    torch.testing.assert_close(images[:, 2], (pixels[:, 0] - 0.5) / 0.5)
+    torch.testing.assert_close(preprocessing.denormalise(images), pixels)
+
+
 def test_normalise_equals_torchvision():
     preprocessing = Preprocessing()
     pixels = torch.rand(3, 8, 8)
@@ -122,13 +144,27 @@ def test_grey_classifier():
 
 
 def test_dictionary_round_trip():
-    preprocessing = Preprocessing(crop=(8, 9), resize=None, interpolation="bicubic")
-    assert Preprocessing.from_dict(preprocessing.to_dict()) == preprocessing
+    for preprocessing in (
+        Preprocessing(crop=(8, 9), resize=None, interpolation="bicubic"),
+        Preprocessing(crop=(8, 9), resize=(10, 12), reverse=True),
+        Preprocessing(crop=(8, 9), resize=12),
+    ):
+        written = json.loads(json.dumps(preprocessing.to_dict()))
+        assert Preprocessing.from_dict(written) == preprocessing
+    # Before the order of the channels was recorded, there was no other.
+    del written["reverse"]
+    assert Preprocessing.from_dict(written) == preprocessing
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"crop": (0, 1)}, {"resize": 0}, {"mean": (0.5,)}, {"std": (0.0, 1.0, 1.0)}],
+    [
+        {"crop": (0, 1)},
+        {"resize": 0},
+        {"resize": (0, 9)},
+        {"mean": (0.5,)},
+        {"std": (0.0, 1.0, 1.0)},
+    ],
 )
 def test_wrong_values(wrong):
     with pytest.raises(InputError, match="expected"):

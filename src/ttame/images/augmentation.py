@@ -20,7 +20,7 @@ class RandomView:
     """A random crop of the resized photo, mirrored half of the time.
 
     The short side is resized to the preprocessing's ``resize``; where that leaves the crop no room
-    (``resize`` is None or not larger than the crop's short side), the photo is enlarged by 8/7.
+    (the resized photo's short side is not larger than the crop's), the photo is enlarged by 8/7.
     Draws from torch's global generator, which loaders seed differently in each worker.
 
     Attributes:
@@ -37,13 +37,13 @@ class RandomView:
     @property
     def scale(self) -> float:
         """How much larger than the classifier's own resized photo this one is."""
-        resize, crop = self.preprocessing.resize, self.preprocessing.crop
-        return _ROOM if resize is None or resize <= min(crop) else 1.0
+        room = min(self.preprocessing.resized_sides) > min(self.preprocessing.crop)
+        return 1.0 if room else _ROOM
 
     @property
     def enough(self) -> int:
         """Short side, in pixels, of the smallest photo that is not enlarged."""
-        return int(self.scale * (self.preprocessing.resize or max(self.preprocessing.crop))) + 1
+        return int(self.scale * max(self.preprocessing.resized_sides)) + 1
 
     def __call__(self, photo: Picture) -> Picture:
         """Draw a view (of the size ``crop``) of a photo of mode RGB or of bands."""

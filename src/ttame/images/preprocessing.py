@@ -40,11 +40,13 @@ class Preprocessing:
 
     Attributes:
         crop: Height and width of the classifier's input, in pixels.
-        resize: Length of the photo's short side before the centre crop, in pixels; None squashes
-            the photo to ``crop`` without cropping.
+        resize: Length of the photo's short side before the centre crop, in pixels; a height and
+            width squashes the photo to them before the crop; None squashes it to ``crop``.
         mean: Per-channel mean on the [0, 1] scale.
         std: Per-channel standard deviation on the [0, 1] scale.
         interpolation: ``"bilinear"``, ``"bicubic"``, ``"nearest"`` or ``"lanczos"``.
+        reverse: Whether the input has its channels in reverse order (BGR); ``mean`` and ``std``
+            are in the order of the photo's (RGB).
 
     Raises:
         InputError: A size is not positive or mean and std differ in length.
@@ -57,13 +59,14 @@ class Preprocessing:
     """
 
     crop: tuple[int, int] = (224, 224)
-    resize: int | None = 256
+    resize: int | tuple[int, int] | None = 256
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     interpolation: str = "bilinear"
+    reverse: bool = False
 
     def __post_init__(self) -> None:
-        if min(self.crop) < 1 or (self.resize is not None and self.resize < 1):
+        if min(self.crop) < 1 or min(self.resized_sides) < 1:
             raise InputError(
                 f"expected positive sizes in pixels, got crop={self.crop}, resize={self.resize}"
             )
@@ -78,12 +81,16 @@ class Preprocessing:
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:
         """Read the form that :meth:`to_dict` writes."""
         crop = tuple(int(side) for side in values["crop"])
+        resize = values["resize"]
+        if isinstance(resize, (list, tuple)):
+            resize = (int(resize[0]), int(resize[1]))
         return cls(
             crop=(crop[0], crop[1]),
-            resize=None if values["resize"] is None else int(values["resize"]),
+            resize=resize if resize is None or isinstance(resize, tuple) else int(resize),
             mean=tuple(float(value) for value in values["mean"]),
             std=tuple(float(value) for value in values["std"]),
             interpolation=str(values["interpolation"]),
+            reverse=bool(values.get("reverse", False)),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -94,6 +101,13 @@ class Preprocessing:
     def channels(self) -> int:
         """Number of colour channels that the classifier reads."""
         return len(self.mean)
+
+    @property
+    def resized_sides(self) -> tuple[int, ...]:
+        """Short side of the resized photo or, where photos are squashed, its height and width."""
+        if isinstance(self.resize, int):
+            return (self.resize,)
+        return self.crop if self.resize is None else self.resize
 
     def view(
         self, photo: Picture, scale: float = 1.0, place: tuple[float, float] | None = None
@@ -137,14 +151,15 @@ class Preprocessing:
         return self._size(*photo.size, scale)
 
     def _size(self, width: int, height: int, scale: float = 1.0) -> tuple[int, int]:
-        if self.resize is None:
-            return round(self.crop[1] * scale), round(self.crop[0] * scale)
+        if not isinstance(self.resize, int):
+            rows, columns = self.resized_sides
+            return max(1, round(columns * scale)), max(1, round(rows * scale))
         short = max(1, round(self.resize * scale))
         long = int(short * max(width, height) / min(width, height))
         return (short, long) if width <= height else (long, short)
 
     def resized(self, photo: Picture, scale: float = 1.0) -> Picture:
-        """Resize a photo so that its short side is ``resize * scale``, or squash it to ``crop``."""
+        """Resize or squash a photo as :attr:`resize` says, ``scale`` times as large."""
         size = self.size(photo, scale)
         return photo if size == photo.size else photo.resize(size, _RESAMPLING[self.interpolation])
 
@@ -184,15 +199,19 @@ class Preprocessing:
     def normalise(self, pixels: Tensor) -> Tensor:
         """Map pixels in [0, 1], (..., C, H, W), to the classifier's input."""
         mean, std = self.statistics(pixels)
-        return (pixels - mean) / std
+        images = (pixels - mean) / std
+        return images.flip(-3) if self.reverse else images
 
     def denormalise(self, images: Tensor) -> Tensor:
         """Map the classifier's input, (..., C, H, W), back to pixels in [0, 1]."""
         mean, std = self.statistics(images)
-        return images * std + mean
+        return (images.flip(-3) if self.reverse else images) * std + mean
 
     def statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and std, each (C, 1, 1), on the device and in the type of ``like``."""
+        """Return mean and std, each (C, 1, 1), on the device and in the type of ``like``.
+
+        Both are in the order of the photo's channels.
+        """
         mean = torch.tensor(self.mean, dtype=like.dtype, device=like.device)
         std = torch.tensor(self.std, dtype=like.dtype, device=like.device)
         return mean.view(-1, 1, 1), std.view(-1, 1, 1)
