@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ttame.backbone.layers import Candidate, default_layers
 from ttame.backbone.layout import Layout
 
@@ -50,3 +52,33 @@ def test_maps_inside_blocks_are_no_resolutions_of_their_own():
         candidate("norm", 14, "Norm"),
     ]
     assert default_layers(found) == ("blocks.1", "norm")
+
+
+def test_a_resolution_ends_with_its_blocks_where_these_lie_deeper():
+    found = [
+        candidate("embed.0", 28),
+        candidate("stages.0.norm", 28, "Norm"),
+        candidate("stages.0", 14, "Stage"),  # merges patches at its end
+        candidate("stages.1.blocks.0.norm", 14, "Norm"),
+        candidate("stages.1.blocks.0", 14),
+        candidate("stages.1.blocks.1.norm1", 14, "Norm"),
+        candidate("stages.1.blocks.1.norm2", 14, "Norm"),
+        candidate("stages.1.blocks.1", 14),
+        candidate("stages.1.merge.norm", 14, "Norm"),
+        candidate("stages.1", 7, "Stage"),
+        candidate("stages.2.blocks.0.norm1", 7, "Norm"),
+        candidate("stages.2.blocks.0.norm2", 7, "Norm"),
+        candidate("stages.2.blocks.0", 7),  # a single one: it might as well be a part of a block
+    ]
+    assert default_layers(found) == ("embed.0", "stages.1.blocks.1", "stages.1")
+
+
+def test_the_first_layers_of_the_next_block_end_no_resolution():
+    found = [candidate("layer1", 14), candidate("layer2.0", 7), candidate("layer2", 7)]
+    inner = [
+        replace(candidate(f"layer2.0.branch.{i}", 14, "ConvNorm"), shape=(4, 14, 14))
+        for i in range(2)
+    ]
+    leaves = [candidate(f"{part.name}.norm", 14, "Norm") for part in inner]
+    leaves += [candidate(f"layer2.0.norm{i}", 14, "Norm") for i in (1, 2)]
+    assert default_layers([found[0], *inner, *leaves, *found[1:]]) == ("layer1", "layer2")

@@ -50,8 +50,10 @@ def default_layers(candidates: Sequence[Candidate], most: int = 3) -> tuple[str,
     """Choose the layers to read, shallow to deep.
 
     Networks with several resolutions give the last map of each of the ``most`` coarsest ones, from
-    the outermost module that has it. Networks with one resolution (plain vision transformers,
-    mixers) give two late blocks of their longest sequence of blocks and the last map of all.
+    the outermost module that has it; where that only begins a resolution, whose blocks follow
+    deeper in the module tree, from the last of these blocks. Networks with one resolution (plain
+    vision transformers, mixers) give two late blocks of their longest sequence of blocks and the
+    last map of all.
 
     Args:
         candidates: All usable layers in the order of execution; at least one.
@@ -64,7 +66,7 @@ def default_layers(candidates: Sequence[Candidate], most: int = 3) -> tuple[str,
     grids = sorted({c.grid for c in path}, key=math.prod)
     if len(grids) == 1:
         return _late_blocks(path)
-    chosen = {_outermost_last([c for c in path if c.grid == grid]) for grid in grids[:most]}
+    chosen = {_last_of_grid([c for c in path if c.grid == grid]) for grid in grids[:most]}
     return tuple(c.name for c in path if c in chosen)
 
 
@@ -91,6 +93,19 @@ def _main_path(candidates: Sequence[Candidate]) -> list[Candidate]:
 def _ancestors(name: str) -> list[str]:
     parts = name.split(".")
     return [".".join(parts[:length]) for length in range(1, len(parts))]
+
+
+def _last_of_grid(candidates: Sequence[Candidate]) -> Candidate:
+    """Return the map with which a resolution ends; ``candidates`` are all that have it."""
+    last = _outermost_last(candidates)
+    # Blocks keep the shape, are at least two of one kind side by side, and hold other layers.
+    siblings: dict[tuple[str, str], list[Candidate]] = defaultdict(list)
+    for candidate in candidates[candidates.index(last) + 1 :]:
+        holds = any(other.name.startswith(f"{candidate.name}.") for other in candidates)
+        if candidate.shape == last.shape and holds:
+            siblings[candidate.parent, candidate.kind].append(candidate)
+    blocks = [group for group in siblings.values() if len(group) > 1]
+    return min(blocks, key=lambda group: group[0].depth)[-1] if blocks else last
 
 
 def _outermost_last(candidates: Sequence[Candidate]) -> Candidate:

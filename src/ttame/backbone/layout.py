@@ -90,9 +90,12 @@ def token_layout(
         Layout(order='tokens', prefix=5)
     """
     planes = list(planes)
-    for rows, columns in reversed(planes):
-        if 0 <= tokens - rows * columns <= _MOST_PREFIX_TOKENS:
-            return Layout("tokens", tokens - rows * columns)
+    # The fewest: reduced keys and values are smaller planes, to which the rest would be a prefix.
+    fewest = min(
+        (rest for rows, columns in planes if (rest := tokens - rows * columns) >= 0), default=-1
+    )
+    if 0 <= fewest <= _MOST_PREFIX_TOKENS:
+        return Layout("tokens", fewest)
     for prefix in sorted({0, *declared}):
         grid = token_grid(tokens - prefix, image) if tokens > prefix else None
         # After a 4-D map, other tokens are its merged patches, never more than it had.

@@ -134,7 +134,10 @@ def _refusal(calls: list[_Record], batch: int) -> str | None:
 
 
 def _layouts(model: nn.Module, records: list[_Record], image: Size) -> list[Layout | None]:
-    """Find the layout of each output; outputs in doubt follow their nearest neighbour."""
+    """Find the layout of each output.
+
+    Planes in doubt follow modules of their own class, or else their nearest neighbour.
+    """
     declared = {
         prefix
         for module in model.modules()
@@ -143,6 +146,7 @@ def _layouts(model: nn.Module, records: list[_Record], image: Size) -> list[Layo
     layouts: list[Layout | None] = []
     planes: list[Size] = []
     last_certain: Layout | None = None
+    by_class = _certain_layouts(records, image)
     for record in records:
         shape = () if record.output is None else tuple(record.output.shape)
         if len(shape) == 3:
@@ -151,13 +155,25 @@ def _layouts(model: nn.Module, records: list[_Record], image: Size) -> list[Layo
         layout, certain = plane_layout(shape, image)
         if certain:
             last_certain = layout
-        elif layout is not None and last_certain is not None:
-            layout = last_certain
+        elif layout is not None:
+            alike = by_class.get(type(record.module), set())
+            layout = next(iter(alike)) if len(alike) == 1 else last_certain or layout
         layouts.append(layout)
         if layout is not None:
             start = 1 if layout.order == "channels_last" else 2
             planes.append((shape[start], shape[start + 1]))
     return layouts
+
+
+def _certain_layouts(records: list[_Record], image: Size) -> dict[type, set[Layout]]:
+    """By the class of the module, the layouts of planes that are beyond doubt."""
+    found: dict[type, set[Layout]] = {}
+    for record in records:
+        if record.output is not None and record.output.ndim == 4:
+            layout, certain = plane_layout(tuple(record.output.shape), image)
+            if certain and layout is not None:
+                found.setdefault(type(record.module), set()).add(layout)
+    return found
 
 
 @contextmanager
