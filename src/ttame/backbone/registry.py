@@ -20,7 +20,12 @@ from ttame.errors import BackboneError, InputError, TtameError, unknown_name
 from ttame.images.preprocessing import Preprocessing
 
 # Importing these registers their prefixes.
-_LIBRARIES = ("ttame.backbone.embedded", "ttame.backbone.timm", "ttame.backbone.torchvision")
+_LIBRARIES = (
+    "ttame.backbone.embedded",
+    "ttame.backbone.timm",
+    "ttame.backbone.torchvision",
+    "ttame.backbone.huggingface",
+)
 
 # Input sizes to try for a bare module, commonest first.
 _SIDES = (224, 32, 28, 64, 96, 128, 160, 192, 256, 299, 384, 448, 512, 518)
@@ -42,7 +47,7 @@ def load_backbone(
     """Load any image classifier and freeze it.
 
     Args:
-        source_or_module: ``"timm/<name>"``, ``"torchvision/<name>"``,
+        source_or_module: ``"timm/<name>"``, ``"torchvision/<name>"``, ``"hf/<hub id or folder>"``,
             ``"ttame/efficientnet-lite0"``, any nn.Module that gives logits, or a backbone. Data
             parallel and compiled modules are unwrapped.
         weights: Local weight file (safetensors or a torch state dict) instead of a download, or
@@ -99,18 +104,19 @@ def load_backbone(
     if prefix not in SOURCES or not slash:
         near = [f"{p}/{n}" for p, source in SOURCES.items() for n in source.names()]
         raise unknown_name("classifier", source_or_module, near, f"(sources: {', '.join(SOURCES)})")
-    request = Request(name, file, pretrained, size, model_args)
+    request = Request(name, file, pretrained, size, model_args, preprocessing)
     loaded = SOURCES[prefix].load(request)
+    source = loaded.source or source_or_module
     shared["class_names"] = loaded.class_names if class_names is None else class_names
     return _built(
         loaded.model,
         [preprocessing or loaded.preprocessing],
         **shared,
-        source=source_or_module,
-        name=name,
+        source=source,
+        name=name if loaded.source is None else Path(loaded.source).name,
         weights_file=None if path is None else str(path.absolute()),
         recipe={
-            "source": source_or_module,
+            "source": source,
             "pretrained": pretrained,
             "image_size": None if size is None else list(size),
             "model_args": _plain(model_args),

@@ -23,6 +23,7 @@ class Request:
         pretrained: Whether to take the library's published weights where no file is given.
         image_size: Height and width of the input, or None for the model's own.
         model_args: Further arguments of the library's constructor.
+        preprocessing: What the user gave, or None; with it, the model's own need not be found.
     """
 
     name: str
@@ -30,15 +31,24 @@ class Request:
     pretrained: bool = True
     image_size: tuple[int, int] | None = None
     model_args: dict[str, Any] = field(default_factory=dict)
+    preprocessing: Preprocessing | None = None
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A classifier from a library, with its preprocessing and K class names or None."""
+    """A classifier from a library.
+
+    Attributes:
+        model: The classifier.
+        preprocessing: The way from a photo to its input.
+        class_names: K names, or None.
+        source: What loads it from any working folder, where that is not what the user gave.
+    """
 
     model: nn.Module
     preprocessing: Preprocessing
     class_names: tuple[str, ...] | None = None
+    source: str | None = None
 
 
 @dataclass(frozen=True)

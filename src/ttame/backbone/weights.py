@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ _WRAPPERS = ("state_dict", "model", "model_state_dict")
 _PREFIXES = ("module.", "_orig_mod.")
 _GLOBAL = re.compile(r"GLOBAL (\S+)")
 _REASON = re.compile(r"WeightsUnpickler error: (.+)")
+_ADVICE = "pass weights=FILE to use a local file, or pretrained=False for random weights"
 
 
 @dataclass(frozen=True)
@@ -143,29 +144,46 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> No
         for name, value in own.items()
         if name in state and state[name].shape != value.shape
     ]
-    faults = [
-        _some("missing", [name for name in own if name not in state]),
-        _some("not known", [name for name in state if name not in own]),
-        _some("of another shape", shapes),
-    ]
-    if any(faults):
-        raise BackboneError(
-            f"the weights of {origin} do not fit {type(model).__name__}: "
-            + "; ".join(fault for fault in faults if fault)
-        )
+    check_fit(
+        type(model).__name__,
+        origin,
+        {
+            "missing": [name for name in own if name not in state],
+            "not known": [name for name in state if name not in own],
+            "of another shape": shapes,
+        },
+    )
     model.load_state_dict(dict(state))
 
 
-def _some(what: str, names: list[str], most: int = 3) -> str:
-    if not names:
-        return ""
+def check_fit(model: str, origin: str, faults: Mapping[str, Sequence[str]]) -> None:
+    """Refuse weights that do not fit.
+
+    Args:
+        model: Name of the model's class.
+        origin: Where the weights come from.
+        faults: By what is wrong with them, the weights it is wrong with.
+
+    Raises:
+        BackboneError: There are faults; some are named.
+    """
+    found = [_some(what, names) for what, names in faults.items() if names]
+    if found:
+        raise BackboneError(f"the weights of {origin} do not fit {model}: {'; '.join(found)}")
+
+
+def _some(what: str, names: Sequence[str], most: int = 3) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return f"{what}: {', '.join(names[:most])}{more}"
 
 
 @contextmanager
-def downloading(source: str) -> Iterator[None]:
+def downloading(source: str, advice: str = _ADVICE) -> Iterator[None]:
     """Turn whatever goes wrong while fetching pretrained weights into one clear error.
+
+    Args:
+        source: What is fetched, for the message.
+        advice: What to do without, for the message.
 
     Raises:
         BackboneError: The weights cannot be fetched.
@@ -175,6 +193,5 @@ def downloading(source: str) -> Iterator[None]:
     except Exception as error:  # hubs raise errors of many libraries
         words = str(error).strip().splitlines() or [type(error).__name__]
         raise BackboneError(
-            f"cannot fetch the pretrained weights of {source}: {words[0]}; pass weights=FILE to "
-            "use a local file, or pretrained=False for random weights"
+            f"cannot fetch the pretrained weights of {source}: {words[0]}; {advice}"
         ) from error

@@ -24,7 +24,7 @@ def layers(
 ) -> None:
     """List a classifier's layers with the shapes of their feature maps.
 
-    Nothing is downloaded: shapes do not depend on the weights.
+    No weights are downloaded: shapes do not depend on them.
     """
     from rich import box
     from rich.markup import escape

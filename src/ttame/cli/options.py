@@ -24,7 +24,9 @@ ModelOption = Annotated[
 ]
 RequiredModel = Annotated[
     str,
-    typer.Option("--model", "-m", help="The classifier: timm/NAME, torchvision/NAME."),
+    typer.Option(
+        "--model", "-m", help="The classifier: timm/NAME, torchvision/NAME, hf/ID or hf/FOLDER."
+    ),
 ]
 WeightsOption = Annotated[
     Path | None,
