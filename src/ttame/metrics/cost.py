@@ -147,8 +147,6 @@ def measure_cost(
     )
 
 
-
-
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
