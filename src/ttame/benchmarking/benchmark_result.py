@@ -179,6 +179,12 @@ class BenchmarkResult:
 
         return make_tables(self, metrics, width)
 
+    def markdown(self, metrics: Sequence[str], *, intervals: bool = False) -> str:
+        """Return a table for a page; see :func:`ttame.benchmarking.markdown.markdown_table`."""
+        from ttame.benchmarking.markdown import markdown_table
+
+        return markdown_table(self, metrics, intervals=intervals)
+
     @cached_property
     def _means(self) -> dict[str, dict[str, Mean]]:
         return self._method_means(None, 0.95, 2000)

@@ -1,0 +1,84 @@
+"""A benchmark as a Markdown table, for a paper's repository or a page of documentation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ttame.benchmarking.benchmark_table import best_methods
+from ttame.errors import unknown_name
+
+if TYPE_CHECKING:
+    from ttame.benchmarking.benchmark_result import BenchmarkResult
+    from ttame.benchmarking.means import Mean
+
+_ARROWS = {True: " ↑", False: " ↓", None: ""}
+
+
+def markdown_table(
+    result: BenchmarkResult, metrics: Sequence[str], *, intervals: bool = False
+) -> str:
+    """Lay out means, a row per method that gave values and a column per metric.
+
+    The best mean of a column is bold; controls take no part. A mean over fewer photos than its
+    column's most tells its number of photos.
+
+    Args:
+        result: What to show.
+        metrics: Names of metrics, in the order of the columns.
+        intervals: Add the 95 % bootstrap interval to each mean.
+
+    Returns:
+        Lines without a line break at the end.
+
+    Raises:
+        UnknownNameError: A metric is unknown.
+
+    Example:
+        >>> import pandas as pd
+        >>> from ttame.benchmarking.benchmark_result import BenchmarkResult
+        >>> from ttame.metrics.measure import Metric
+        >>> values = pd.DataFrame({"method": ["a", "b"], "ad_50": [20.0, 30.0]})
+        >>> methods = {"a": {"title": "A"}, "b": {"title": "B"}}
+        >>> result = BenchmarkResult(values, methods, {"ad_50": Metric("AD 50 %", False, "%")})
+        >>> print(markdown_table(result, ["ad_50"]))
+        | method | `ad_50` ↓ |
+        |---|---|
+        | A | **20.0** |
+        | B | 30.0 |
+    """
+    for name in metrics:
+        if name not in result.metrics:
+            raise unknown_name("metric", name, result.metrics)
+    means = result.means()
+    most = {
+        name: max((columns[name].n for columns in means.values() if name in columns), default=0)
+        for name in metrics
+    }
+    best = {name: best_methods(result, name) for name in metrics}
+    heads = [f"`{name}`{_ARROWS[result.metrics[name].higher_is_better]}" for name in metrics]
+    lines = [_row(["method", *heads]), "|---" * (1 + len(heads)) + "|"]
+    for method, details in result.methods.items():
+        if not any(name in means[method] for name in metrics):
+            continue
+        cells = [
+            _cell(means[method].get(name), method in best[name], most[name], intervals)
+            for name in metrics
+        ]
+        mark = " (control)" if details.get("control") else ""
+        lines.append(_row([f"{details.get('title', method)}{mark}", *cells]))
+    return "\n".join(lines)
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cell(mean: Mean | None, best: bool, most: int, intervals: bool) -> str:
+    if mean is None:
+        return ""
+    digits = 1 if max(abs(mean.low), abs(mean.high)) >= 5 else 2
+    text = f"{mean.mean:.{digits}f}"
+    text = f"**{text}**" if best else text
+    text += f" [{mean.low:.{digits}f}, {mean.high:.{digits}f}]" if intervals else ""
+    return text if mean.n == most else f"{text} (n={mean.n})"
