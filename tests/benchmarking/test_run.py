@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 import ttame
 from tiny_backbone import tiny_backbone, tiny_photos
@@ -332,7 +333,7 @@ def test_boxes_are_measured_on_their_own_photos(explainer, photos, tmp_path):
     boxes = tmp_path / "boxes.csv"
     boxes.write_text("\n".join(lines))
     result = run(explainer, photos, measures=["confidence", "localisation"], boxes=boxes)
-    marked = result.per_image.query("set == 'boxes' and method == 'random'")
+    marked = result.per_image.query("set == 'marked' and method == 'random'")
     assert sorted(marked["class_index"]) == [0, 1, 1, 2, 3]
     assert marked["ad_50"].isna().all()
     means = result.means()["random"]
@@ -342,12 +343,54 @@ def test_boxes_are_measured_on_their_own_photos(explainer, photos, tmp_path):
     whole = marked.query("class_index == 1 and file.str.endswith('00.png')")
     assert whole["energy_pointing"].item() == pytest.approx(100)
     only = run(explainer, photos, measures=["localisation"], boxes=boxes)
-    assert set(only.per_image["set"]) == {"boxes"}
+    assert set(only.per_image["set"]) == {"marked"}
     with pytest.raises(InputError, match="no measure needs them"):
         run(explainer, photos, boxes=boxes)
     boxes.write_text(f"file,label,x0,y0,x1,y1\n{photos}/photo-00.png,5,0,0,9,9")
     with pytest.raises(InputError, match=r"label 5 .* is no class of tiny"):
         run(explainer, photos, measures=["localisation"], boxes=boxes)
+
+
+def test_regions_are_measured_with_the_boxes_of_the_same_photos(explainer, photos, tmp_path):
+    (tmp_path / "masks").mkdir()
+    half = Image.new("L", (40, 36))
+    half.paste(7, (0, 0, 20, 36))
+    half.save(tmp_path / "masks" / "left.png")
+    Image.new("L", (40, 36), 1).save(tmp_path / "masks" / "whole.png")
+    lines = [f"{photos}/photo-0{i}.png,{i},masks/left.png" for i in range(3)]
+    lines += [f"{photos}/photo-03.png,,masks/whole.png"]
+    regions, boxes = tmp_path / "regions.csv", tmp_path / "boxes.csv"
+    regions.write_text("\n".join(["file,label,mask", *lines]))
+    # The same photo by another path, and one without a mask.
+    lines = [
+        f"{photos}/../{photos.name}/photo-00.png,0,0,0,20,36",
+        f"{photos}/photo-04.png,1,0,0,9,9",
+    ]
+    boxes.write_text("\n".join(["file,label,x0,y0,x1,y1", *lines]))
+    settings = {"measures": ["segmentation", "localisation"], "out": tmp_path / "out"}
+    result = run(explainer, photos, report=True, regions=regions, boxes=boxes, **settings)
+    assert set(result.per_image["set"]) == {"marked"}
+    rows = result.per_image.query("method == 'gradcam'")
+    rows = rows.assign(name=rows["file"].str[-6:-4]).set_index("name")
+    assert sorted(rows.index) == ["00", "01", "02", "03", "04"]
+    assert list(rows["iou"].isna()[["00", "03", "04"]]) == [False, False, True]
+    assert list(rows["pointing"].isna()[["00", "03", "04"]]) == [False, True, False]
+    # Left half as a mask and as a box; the whole photo as a mask, of the predicted class.
+    assert rows.loc["00", "mass_in_mask"] == pytest.approx(rows.loc["00", "energy_pointing"])
+    assert rows.loc["03", "mass_in_mask"] == rows.loc["03", "iou"] == 100
+    assert 0 < rows.loc["01", "mass_in_mask"] < 100
+    assert "5 marked" in (tmp_path / "out" / "report.html").read_text()
+    # Another mask of the same name and size is another run.
+    Image.new("L", (40, 36), 1).save(tmp_path / "masks" / "left.png")
+    with pytest.raises(InputError, match="data marked truth"):
+        run(explainer, photos, regions=regions, boxes=boxes, resume=True, **settings)
+    Image.new("L", (40, 36)).save(tmp_path / "masks" / "left.png")
+    with pytest.raises(InputError, match="zero everywhere"):
+        run(explainer, photos, regions=regions, measures=["iou"])
+    with pytest.raises(InputError, match="masks were given, but no measure needs them"):
+        run(explainer, photos, regions=regions, boxes=boxes, measures=["localisation"])
+    with pytest.raises(InputError, match=r"needs segmentation masks; .* \(--regions\)"):
+        run(explainer, photos, measures=["iou"])
 
 
 def test_without_an_explainer_the_others_are_compared(photos):

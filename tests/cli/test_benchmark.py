@@ -92,6 +92,8 @@ def test_a_model_alone_compares_the_other_methods(call, classifier_weights, fold
         (["--set", "rode.noise=2"], "unknown method or measure of this run 'rode'"),
         (["--also", "other"], "expected --also NAME=FOLDER"),
         (["--boxes", "nowhere.csv"], "the file of boxes 'nowhere.csv' does not exist"),
+        (["--regions", "nowhere.csv"], "the file of segmentation masks 'nowhere.csv' does not"),
+        (["--metrics", "iou"], "the measure 'segmentation' needs segmentation masks; give a file"),
         (["--half", "third"], "unknown half 'third'"),
         (["--data", "nowhere"], "photos 'nowhere' do not exist"),
     ],

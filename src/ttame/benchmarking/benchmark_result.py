@@ -37,7 +37,7 @@ class BenchmarkResult:
     """Scores of several methods on the same photos, with all that is needed to read them.
 
     Attributes:
-        per_image: One row per method and photo: ``set`` (``"photos"``, or ``"boxes"`` for the
+        per_image: One row per method and photo: ``set`` (``"photos"``, or ``"marked"`` for the
             photos with marked objects), ``file``, ``half`` (``"choosing"`` or ``"reporting"``),
             ``class_index``, ``class_name``, ``probability`` (of that class on the full photo),
             ``method``, ``nan_map`` (the map held NaN and counted as zeros) and one column per

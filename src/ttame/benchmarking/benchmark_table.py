@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ttame.benchmarking.means import leaders
+from ttame.benchmarking.plan import MARKED
 from ttame.errors import unknown_name
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def _notes(result: BenchmarkResult) -> list[Any]:
             lines.append(Text(f"{title}, {measure}: no values: {reason}", style="yellow"))
     count = result.per_image.drop_duplicates(["set", "file"])["set"].value_counts()
     photos = f"{count.get('photos', 0)} photos"
-    photos += f", {count['boxes']} with boxes" if "boxes" in count else ""
+    photos += f", {count[MARKED]} with marked objects" if MARKED in count else ""
     photos += f", {len(result.broken)} unreadable left out" if result.broken else ""
     lines.append(Text(f"{photos}; means, the best of each column bold", style="dim"))
     return lines

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Any
 from ttame.benchmarking.halves import arrange, photo_seed
 from ttame.benchmarking.plan import OWN, PhotoSet
 from ttame.errors import InputError, unknown_name
-from ttame.images.boxes import boxes_at_input, read_boxes, squashed
 from ttame.images.listing import Photo, list_photos
 from ttame.methods.registry import Method, get_method
 from ttame.methods.registry import methods as registered_methods
-from ttame.metrics.case import Truth
 from ttame.metrics.measure import Measure, measures
 
 if TYPE_CHECKING:
@@ -22,6 +20,12 @@ if TYPE_CHECKING:
 
 TRUTH = frozenset({"truth", "region"})
 """Needs that photos with marked objects serve."""
+
+_LACKING = {
+    "truth": "marked objects; give a file of boxes (--boxes)",
+    "region": "segmentation masks; give a file of them (--regions)",
+    "judge": "another classifier as judge (--judge)",
+}
 
 
 def choose_methods(
@@ -56,27 +60,28 @@ def choose_methods(
 
 
 def choose_measures(
-    wanted: Sequence[str | Measure] | str | None, boxes: bool, judge: bool
+    wanted: Sequence[str | Measure] | str | None, boxes: bool, judge: bool, regions: bool = False
 ) -> tuple[Measure, ...]:
     """Return the measures to take.
 
     Args:
         wanted: Measures, or names of measures or of single metrics (``"ad_50"`` takes the measure
             that gives it); None and ``"all"`` take every one that can be taken.
-        boxes: Whether objects are marked.
+        boxes: Whether objects are marked by boxes.
         judge: Whether there is another classifier.
+        regions: Whether objects are marked by segmentation masks.
 
     Raises:
         UnknownNameError: There is no such measure or metric.
-        InputError: A measure needs boxes or a judge that are not given.
+        InputError: A measure needs boxes, masks or a judge that are not given.
     """
+    given = {"truth": boxes, "region": regions, "judge": judge}
     if _all(wanted):
-        every = measures().values()
-        return tuple(item for item in every if not _lacks(item, boxes, judge))
+        return tuple(item for item in measures().values() if not _lacks(item, given))
     chosen: dict[str, Measure] = {}
     for item in [wanted] if isinstance(wanted, str) else wanted or ():
         measure = item if isinstance(item, Measure) else find_measure(item)
-        lacks = _lacks(measure, boxes, judge)
+        lacks = _lacks(measure, given)
         if lacks:
             raise InputError(f"the measure {measure.name!r} needs {lacks}")
         chosen.setdefault(measure.name, measure)
@@ -148,57 +153,10 @@ def photo_set(
     )
 
 
-def boxes_set(
-    boxes: str | Path,
-    backbone: Backbone,
-    taken: Sequence[Measure],
-    half: str,
-    seed: int,
-    images: int | None,
-) -> PhotoSet:
-    """Make the set of photos with marked objects, of which the marked class is explained.
-
-    The photos are squashed to the classifier's input, so that no object is cropped away.
-
-    Raises:
-        InputError: The file is wrong, or a label is no class of the classifier.
-    """
-    preprocessing = squashed(backbone.preprocessing)
-    found = {
-        Photo(item.path, -1 if item.label is None else item.label): item
-        for item in read_boxes(boxes)
-    }
-    for item in found.values():
-        if item.label is not None and item.label >= backbone.num_classes:
-            raise InputError(
-                f"the label {item.label} of {item.path} is no class of {backbone.identity.name}, "
-                f"which has {backbone.num_classes}"
-            )
-    photos = arrange(list(found), half, seed, images)
-    return PhotoSet(
-        name="boxes",
-        photos=tuple(photos),
-        seeds=tuple(photo_seed(seed, photo.path.name) for photo in photos),
-        preprocessing=preprocessing,
-        measures=tuple(item for item in taken if TRUTH & set(item.needs)),
-        classes=tuple(found[photo].label for photo in photos),
-        truth=tuple(
-            Truth(boxes_at_input(found[photo].boxes, found[photo].size, preprocessing))
-            for photo in photos
-        ),
-    )
-
-
 def _all(wanted: Sequence[object] | None) -> bool:
     return wanted is None or wanted == "all" or (len(wanted) == 1 and wanted[0] == "all")
 
 
-def _lacks(measure: Measure, boxes: bool, judge: bool) -> str:
+def _lacks(measure: Measure, given: Mapping[str, bool]) -> str:
     """Say what a measure needs that is not there; empty if nothing."""
-    if "region" in measure.needs:
-        return "segmentation masks, which a benchmark does not read"
-    if "truth" in measure.needs and not boxes:
-        return "marked objects; give a file of boxes (--boxes)"
-    if "judge" in measure.needs and not judge:
-        return "another classifier as judge (--judge)"
-    return ""
+    return next((_LACKING[need] for need in measure.needs if not given.get(need, True)), "")

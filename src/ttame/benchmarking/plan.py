@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 OWN = "ttame"
 """Name of the explainer that a run is about."""
 
+MARKED = "marked"
+"""Name of the set of photos with marked objects."""
+
 _AGAIN = 5
 
 
@@ -31,7 +34,7 @@ class PhotoSet:
     """Photos that are explained and measured in the same way.
 
     Attributes:
-        name: ``"photos"`` or ``"boxes"``.
+        name: ``"photos"``, or :data:`MARKED`.
         photos: In the order of the run.
         seeds: One seed per photo.
         preprocessing: The way from these photos to the classifier's input.

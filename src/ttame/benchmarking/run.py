@@ -14,15 +14,10 @@ import torch
 
 from ttame.benchmarking import collecting
 from ttame.benchmarking.benchmark_result import BenchmarkResult
-from ttame.benchmarking.choosing import (
-    boxes_set,
-    choose_measures,
-    choose_methods,
-    mark_slow,
-    photo_set,
-)
+from ttame.benchmarking.choosing import choose_measures, choose_methods, mark_slow, photo_set
 from ttame.benchmarking.comparisons import compare
 from ttame.benchmarking.engine import compute, try_options
+from ttame.benchmarking.marked import marked_set
 from ttame.benchmarking.parallel import compute_in_processes, logging_to, placed
 from ttame.benchmarking.plan import OWN, Plan
 from ttame.benchmarking.records import (
@@ -53,15 +48,16 @@ _log = logging.getLogger(__name__)
 Progress = Callable[[int, int], None]
 
 _CONVENTIONS = {
-    "class": "the classifier's own prediction on the unmasked image; on the photos with boxes the "
-    "marked class",
+    "class": "the classifier's own prediction on the unmasked image; on the photos with "
+    "marked objects the marked class",
     "normalisation": "min-max per map (of an explainer: after its mask form), then bilinear resize "
     "to the input (align_corners=False)",
     "nan_maps": "a map with NaN or infinity counts as all zeros",
     "interval": "95 % percentile bootstrap over images, 2000 resamples",
     "photos": "in seeded random order; slow methods and measures are given the first slow_images, "
     "and measures that explain again are taken of slow methods on a fifth of them",
-    "boxes": "photos with boxes are squashed to the classifier's input, nothing is cropped",
+    "marked": "photos with boxes or segmentation masks are squashed to the classifier's input, "
+    "nothing is cropped; a pixel of the input is in a box or mask if its centre is",
     "halves": "by the SHA-256 of the file name: even is choosing, odd is reporting",
     "passes": "of the classifier for the maps of one image, counted by hooks; changed copies that "
     "share a pass up to a layer count as one",
@@ -78,6 +74,7 @@ def benchmark(
     methods: Sequence[str | Method] | str | None = None,
     measures: Sequence[str | Measure] | str | None = None,
     boxes: str | Path | None = None,
+    regions: str | Path | None = None,
     images: int | None = None,
     slow_images: int | None = None,
     slow: Collection[str] = (),
@@ -112,7 +109,9 @@ def benchmark(
             can be taken.
         boxes: A CSV file of marked objects (:func:`ttame.images.boxes.read_boxes`) for the
             measures of localisation, which are taken on its photos.
-        images: How many photos to draw at random, of the boxes' photos too; None takes all.
+        regions: A CSV file of segmentation masks (:func:`ttame.images.regions.read_regions`) for
+            the measures of overlap; a photo may be marked in both files.
+        images: How many photos to draw at random, and of those with marked objects; None takes all.
         slow_images: On how many of them slow methods and measures are scored; None takes 50.
         slow: Names of further methods and measures that shall count as slow.
         half: ``"all"``, or the photos of ``"choosing"`` or ``"reporting"`` only; see
@@ -152,13 +151,13 @@ def benchmark(
     own, classifier = _subject(explainer, backbone, explainers or {})
     taken, others = mark_slow(
         slow,
-        choose_measures(measures, boxes is not None, judge is not None),
+        choose_measures(measures, boxes is not None, judge is not None, regions is not None),
         choose_methods(methods, own),
     )
     drawn = (classifier, taken, half, seed, images)
-    sets = [photo_set(data, *drawn), *([] if boxes is None else [boxes_set(boxes, *drawn)])]
-    if not sets[-1].measures:
-        raise InputError("boxes were given, but no measure needs them; add localisation")
+    sets = [photo_set(data, *drawn)]
+    if boxes is not None or regions is not None:
+        sets.append(marked_set(boxes, regions, *drawn))
     plan = Plan(
         backbone=classifier,
         sets=tuple(item for item in sets if item.measures),

@@ -19,6 +19,7 @@ from ttame.images.listing import data_digest
 if TYPE_CHECKING:
     from ttame.backbone.contract import Backbone
     from ttame.benchmarking.plan import PhotoSet, Plan
+    from ttame.metrics.case import Truth
 
 SETTINGS = "settings.json"
 _PACKAGES = ("torch", "torchvision", "timm", "numpy", "grad-cam", "captum")
@@ -152,10 +153,16 @@ def _truth_digest(photos: PhotoSet) -> str | None:
     if not photos.truth:
         return None
     marked = [
-        [photo.path.name, label, truth and truth.boxes.tolist()]
+        [photo.path.name, label, truth and [truth.boxes.tolist(), _region_digest(truth)]]
         for photo, label, truth in zip(photos.photos, photos.classes, photos.truth, strict=True)
     ]
     return hashlib.sha256(json.dumps(marked).encode()).hexdigest()
+
+
+def _region_digest(truth: Truth) -> str | None:
+    if truth.region is None:
+        return None
+    return hashlib.sha256(truth.region.numpy(force=True).tobytes()).hexdigest()
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -55,6 +55,9 @@ def benchmark(
     boxes: Annotated[
         Path | None, typer.Option("--boxes", help="CSV of marked objects, for localisation.")
     ] = None,
+    regions: Annotated[
+        Path | None, typer.Option("--regions", help="CSV of segmentation masks, for the overlap.")
+    ] = None,
     images: ImagesOption = None,
     slow_images: Annotated[
         int | None,
@@ -106,15 +109,17 @@ def benchmark(
     photos = list_photos(data)
     folders = _pairs(also or [])
     options = _options(settings or [])
-    if boxes is not None and not boxes.is_file():
-        raise InputError(f"the file of boxes {str(boxes)!r} does not exist; check the path")
+    for marks, kind in ((boxes, "boxes"), (regions, "segmentation masks")):
+        if marks is not None and not marks.is_file():
+            raise InputError(f"the file of {kind} {str(marks)!r} does not exist; check the path")
 
     from ttame.benchmarking.choosing import choose_measures, choose_methods
     from ttame.benchmarking.run import benchmark as run_benchmark
 
     own_names = [*([] if explainer is None and model else ["ttame"]), *folders]
     methods = choose_methods(split_list(method_names), own_names)
-    measures = choose_measures(split_list(metrics), boxes is not None, judge is not None)
+    given = (boxes is not None, judge is not None, regions is not None)
+    measures = choose_measures(split_list(metrics), *given)
     methods = tuple(_with(item, options) for item in methods)
     measures = tuple(_with(item, options) for item in measures)
     if options:
@@ -133,6 +138,7 @@ def benchmark(
                 methods=methods,
                 measures=measures,
                 boxes=boxes,
+                regions=regions,
                 images=images,
                 slow_images=slow_images,
                 slow=split_list(slow) or (),

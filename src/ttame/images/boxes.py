@@ -89,7 +89,7 @@ def read_boxes(path: str | Path) -> list[BoxedPhoto]:
             raise InputError(f"{where} names no photo; fill in or delete the line")
         photo = path.parent / name
         if photo not in sizes:
-            sizes[photo] = _photo_size(photo, where)
+            sizes[photo] = photo_size(photo, where)
         box = _box([cell(row, corner) for corner in corners], sizes[photo], where)
         found.setdefault((photo, label_of(cell(row, label), where)), []).append(box)
     if not found:
@@ -146,6 +146,29 @@ def squashed(preprocessing: Preprocessing) -> Preprocessing:
     return replace(preprocessing, resize=None)
 
 
+def photo_size(path: Path, where: str, kind: str = "photo") -> tuple[int, int]:
+    """Read width and height of an upright photo, or of a mask, without decoding it.
+
+    Args:
+        path: The image file.
+        where: File and line that name it, for the message.
+        kind: What it is, for the message.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    try:
+        with Image.open(path) as image:
+            # Only the header has been read: swapping the sides of an empty picture is free.
+            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+            return (image.height, image.width) if turned else image.size
+    except Exception as error:  # damaged headers raise whatever the format's reader stumbles on
+        raise InputError(
+            f"{where}: {kind} {str(path)!r} cannot be read ({error}); write paths relative to the "
+            "CSV file's own folder"
+        ) from None
+
+
 def _places(columns: list[str], path: Path) -> tuple[int, int | None, list[int]]:
     """Columns of the photo, of the label, if there, and of the corners."""
     corners = _CORNERS if _CORNERS[0] in columns else _OTHER_CORNERS
@@ -156,19 +179,6 @@ def _places(columns: list[str], path: Path) -> tuple[int, int | None, list[int]]
             f"{', '.join(PATH_COLUMNS)}, and {', '.join(_CORNERS)} or {', '.join(_OTHER_CORNERS)}"
         )
     return file, find_column(columns, LABEL_COLUMNS), [columns.index(name) for name in corners]
-
-
-def _photo_size(photo: Path, where: str) -> tuple[int, int]:
-    try:
-        with Image.open(photo) as image:
-            # Only the header has been read: swapping the sides of an empty picture is free.
-            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-            return (image.height, image.width) if turned else image.size
-    except Exception as error:  # damaged headers raise whatever the format's reader stumbles on
-        raise InputError(
-            f"{where}: photo {str(photo)!r} cannot be read ({error}); write paths relative to the "
-            "CSV file's own folder"
-        ) from None
 
 
 def _box(texts: list[str], size: tuple[int, int], where: str) -> Box:

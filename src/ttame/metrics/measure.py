@@ -58,7 +58,7 @@ class Measure:
         function: ``(case, **options) -> Scores``; per image, whatever the batch.
         metrics: The metrics it gives, by name, for its options.
         paper: Where it was published.
-        needs: Some of ``NEEDS``: boxes or masks of the class, a segmentation mask, another
+        needs: Some of ``NEEDS``: boxes round the class, a segmentation mask, another
             classifier, or that the method explains again.
         options: Its conventions with their values; written into every result.
         passes: Forward passes of the classifier per image and method, for its options.

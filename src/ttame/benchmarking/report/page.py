@@ -137,7 +137,7 @@ def _key_facts(result: BenchmarkResult, found: Mapping[str, Column]) -> Html:
     table = result.per_image
     sets = table.groupby("set", sort=False)["file"].nunique()
     photos = ", ".join(
-        f"{count}{'' if name == 'photos' else f' with {name}'}" for name, count in sets.items()
+        f"{count}{'' if name == 'photos' else f' {name}'}" for name, count in sets.items()
     )
     halves = table.groupby("half")["file"].nunique()
     done = [name for name, details in table_methods(result).items() if not details["reason"]]
