@@ -18,6 +18,7 @@ import torch
 
 from ttame.allocator import keep_freed_memory
 from ttame.benchmarking.engine import compute
+from ttame.benchmarking.lock import end_with_parent
 from ttame.benchmarking.records import RecordFile, Unit, record_path
 from ttame.errors import InputError, TtameError
 from ttame.methods.registry import Method, methods
@@ -146,6 +147,7 @@ def compute_in_processes(
 def _work(
     content: bytes, units: Sequence[Unit], folder: Path, done: Any, settings: tuple[Any, ...]
 ) -> None:
+    end_with_parent()
     rank, device, threads, workers, impossible = settings
     keep_freed_memory()
     torch.set_num_threads(threads)

@@ -17,6 +17,7 @@ from ttame.benchmarking.benchmark_result import BenchmarkResult
 from ttame.benchmarking.choosing import choose_measures, choose_methods, mark_slow, photo_set
 from ttame.benchmarking.comparisons import compare
 from ttame.benchmarking.engine import compute, try_options
+from ttame.benchmarking.lock import check_unlocked, one_run
 from ttame.benchmarking.marked import marked_set
 from ttame.benchmarking.parallel import compute_in_processes, logging_to, placed
 from ttame.benchmarking.plan import OWN, Plan
@@ -133,14 +134,15 @@ def benchmark(
         Every image's values, means, curves, comparisons and times.
 
     Raises:
-        InputError: An argument or option is out of range, ``out`` is taken, or its run had other
-            settings.
+        InputError: An argument or option is out of range, ``out`` is taken or another run writes
+            there, or its run had other settings.
         ImageError: No photo can be read.
         StorageError: ``out`` cannot be written.
         TtameError: A process died; what was finished is kept.
     """
     folder = None if out is None else Path(out)
     if folder is not None:
+        check_unlocked(folder)
         check_free(folder, resume)
     if jobs < 1 or batch_size < 1 or (slow_images is not None and slow_images < 1):
         raise InputError(
@@ -174,7 +176,7 @@ def benchmark(
     start = time.perf_counter()
     with placed(plan, place) as there:
         try_options(plan, there)
-    with _folder(folder) as work:
+    with _folder(folder) as work, one_run(work):
         content = open_folder(work, describe_settings(plan, place), resume, command)
         with logging_to(work):
             _compute(plan, work, jobs, place, workers, progress)

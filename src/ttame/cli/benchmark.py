@@ -102,9 +102,11 @@ def benchmark(
 
     With --model and without --explainer, the other methods are compared on that classifier.
     """
+    from ttame.benchmarking.lock import check_unlocked
     from ttame.benchmarking.settings import check_free
     from ttame.images.listing import list_photos
 
+    check_unlocked(out)
     check_free(out, resume)
     photos = list_photos(data)
     folders = _pairs(also or [])
