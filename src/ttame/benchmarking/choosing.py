@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ttame.benchmarking.halves import arrange, photo_seed
 from ttame.benchmarking.plan import OWN, PhotoSet
 from ttame.errors import InputError, unknown_name
-from ttame.images.listing import Photo, list_photos
+from ttame.images.listing import list_photos
 from ttame.methods.registry import Method, get_method
 from ttame.methods.registry import methods as registered_methods
 from ttame.metrics.measure import Measure, measures
