@@ -58,6 +58,22 @@ def test_equals_the_package_called_directly(name, layer, monkeypatch):
         assert expected.std(dim=(1, 2)).min() > 0
 
 
+@pytest.mark.parametrize(
+    ("name", "theirs"), [("gradcam", "GradCAM"), ("xgradcam", "XGradCAM"), ("layercam", "LayerCAM")]
+)
+def test_equals_torchcam(name, theirs):
+    methods = pytest.importorskip("torchcam.methods")
+    backbone = tiny_backbone((24, 40)).with_layers(("1",))
+    images = torch.randn(3, 3, 24, 40)
+    maps = get_method(name)(backbone, images, CHOSEN)
+    model = copy.deepcopy(backbone.module).requires_grad_()
+    for place in range(2):
+        with getattr(methods, theirs)(model, "1") as extractor:
+            (expected,) = extractor(CHOSEN[:, place].tolist(), model(images))
+        torch.testing.assert_close(minmax(maps[:, place]), expected, rtol=0, atol=1e-4)
+        assert expected.std(dim=(1, 2)).min() > 0
+
+
 @pytest.mark.parametrize("name", ["gradcam", "hirescam", "layercam", "gradcampp", "xgradcam"])
 def test_equals_the_formula(name):
     backbone = tiny_backbone().with_layers(("1",))

@@ -1,8 +1,11 @@
+from contextlib import nullcontext
+
 import pytest
 import torch
 
 from tiny_cases import make_case
 from ttame.errors import InputError, UnknownNameError
+from ttame.metrics.case import normalised
 from ttame.metrics.insertion import blurred, fill_photos, insertion_deletion
 from ttame.metrics.measure import get_measure
 from ttame.metrics.perturbation import counts, mean_height
@@ -16,6 +19,22 @@ def untied(count, size):
     pixels = size[0] * size[1]
     orders = [torch.randperm(pixels, generator=generator) for _ in range(count)]
     return torch.stack(orders).view(count, *size).float() / pixels
+
+
+class Given:
+    """What torchcam asks of an extractor, for masks that are there already."""
+
+    def __init__(self, case):
+        self.model, self.masks = case.backbone.module, case.masks
+
+    def __call__(self, classes, scores):
+        return [self.masks]
+
+    def fuse_cams(self, maps):
+        return maps[0]
+
+    def _hooks_off(self):
+        return nullcontext()
 
 
 @pytest.mark.parametrize("size", [(32, 32), (32, 48)])
@@ -37,6 +56,22 @@ def test_equals_the_slow_reference(size):
             assert scores.curves[name][image].tolist() == expected
             area = 100 * slow_area(curve)
             assert scores.values[name][image].item() == pytest.approx(area, abs=1e-3)
+
+
+def test_equals_torchcam():
+    """Torchcam begins and ends at zeros of the normalised photo, which is our mean fill."""
+    metric = getattr(pytest.importorskip("torchcam.metrics"), "DeletionInsertionMetric", None)
+    if metric is None:
+        pytest.skip("this torchcam has no deletion and insertion")
+    case = make_case(images=3, masks=untied(3, (32, 32)))
+    scores = insertion_deletion(case, steps=16, insertion_fill="mean")
+    theirs = metric(Given(case), lambda logits: logits.softmax(dim=1), steps=16)
+    theirs.update(normalised(case.backbone, case.pixels))
+    means = theirs.summary()
+    for name in ("insertion", "deletion"):
+        ours = scores.values[name].mean().item()
+        assert ours == pytest.approx(100 * means[f"{name}_auc"], abs=1e-3)
+    assert abs(means["insertion_auc"] - means["deletion_auc"]) > 1e-3
 
 
 def test_ends_of_the_curves_are_the_full_and_the_empty_photo():
