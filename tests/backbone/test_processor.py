@@ -57,6 +57,7 @@ OTHERS = {
     "fitted inside": (lambda photo: KNOWN(ImageOps.pad(photo, (640, 640))), "resizes 640 x 480"),
     "a corner": (lambda photo: KNOWN(photo.crop((0, 0, 240, 240))), "resizes|differs"),
     "equalised": (lambda photo: KNOWN(ImageOps.equalize(photo)), "resizes|differs|mixes"),
+    "broken": (lambda photo: KNOWN(photo.crop((0, 0, 0, 0))), r"fails on an RGB photo \("),
     "patches": (lambda photo: torch.zeros(16, 48), r"shape \(16, 48\)"),
 }
 

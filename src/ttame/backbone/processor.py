@@ -85,7 +85,10 @@ def _inexpressible(why: str) -> BackboneError:
 
 
 def _picture(process: Processor, photo: Image.Image) -> Tensor:
-    output = process(photo)
+    try:
+        output = process(photo)
+    except Exception as error:  # foreign code may raise anything
+        raise _inexpressible(f"it fails on an RGB photo ({error!r})") from error
     if output.ndim != 3 or output.shape[0] != 3:
         raise _inexpressible(f"it gives a tensor of shape {tuple(output.shape)} for an RGB photo")
     return output
