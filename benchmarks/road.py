@@ -26,7 +26,7 @@ from torch import Tensor
 
 import ttame
 from ttame.images.reading import read_image
-from ttame.metrics.imputation import impute
+from ttame.metrics.imputation import impute, solver
 from ttame.metrics.perturbation import removal_ranks
 from ttame.metrics.road import first_to_go
 
@@ -104,7 +104,8 @@ def main() -> None:
 
     print(
         f"torch {torch.__version__}, {args.device}, {torch.get_num_threads()} threads, "
-        f"{SIZE} px, batch {args.batch}, {args.rounds} interleaved rounds\n"
+        f"solver {solver(args.device)}, {SIZE} px, batch {args.batch}, "
+        f"{args.rounds} interleaved rounds\n"
     )
     print("| removed | share | grad-cam, ms | ours, ms | ratio | range | largest difference |")
     print("|---|---|---|---|---|---|---|")

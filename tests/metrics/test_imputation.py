@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -8,11 +10,22 @@ from hypothesis import strategies as st
 import ttame
 from ttame.errors import InputError
 from ttame.images.reading import read_image
+from ttame.metrics import imputation
 from ttame.metrics.imputation import impute
 from ttame.metrics.multigrid import Holes
 
 pytest.importorskip("scipy")
 from references.slow_road import slow_imputation
+
+
+@pytest.fixture(params=["numba", "torch"])
+def solver(request, monkeypatch):
+    """Everything that asks for it is tested with both solvers."""
+    if request.param == "numba":
+        pytest.importorskip("numba")
+    else:
+        monkeypatch.setattr(imputation, "_compiled_fill", lambda: None)
+    assert imputation.solver("cpu") == request.param
 
 
 def smooth(count, size, seed=0, coarse=6):
@@ -49,6 +62,7 @@ def no_noise(images, removed, **options):
 @pytest.mark.parametrize("kind", ["random", "blobs", "half plane"])
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 @pytest.mark.parametrize("size", [(32, 48), (97, 64)])
+@pytest.mark.usefixtures("solver")
 def test_equals_the_exact_sparse_solution(kind, share, size):
     images = photos(3, size)
     removed = masks(kind, 3, size, share)
@@ -59,6 +73,7 @@ def test_equals_the_exact_sparse_solution(kind, share, size):
 
 
 @pytest.mark.parametrize(("kind", "share"), [("blobs", 0.1), ("half plane", 0.9)])
+@pytest.mark.usefixtures("solver")
 def test_a_real_photo_at_224_pixels(kind, share):
     image = np.array(read_image(ttame.sample_photos()[0]).resize((224, 224)))
     images = torch.from_numpy(image).permute(2, 0, 1)[None] / 255
@@ -68,6 +83,7 @@ def test_a_real_photo_at_224_pixels(kind, share):
     assert np.abs(no_noise(images, removed, tolerance=1e-6)[0].numpy() - exact).max() < 1e-5
 
 
+@pytest.mark.usefixtures("solver")
 def test_a_single_known_pixel_fills_the_image_with_its_value():
     images = photos(1, (70, 90))
     removed = torch.ones(1, 70, 90, dtype=torch.bool)
@@ -78,6 +94,7 @@ def test_a_single_known_pixel_fills_the_image_with_its_value():
     torch.testing.assert_close(close, expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.usefixtures("solver")
 def test_hand_computed_border_weights():
     image = torch.tensor([[[[0.0, 0.6, 0.2], [0.8, 0.4, 0.9]]]])
     removed = torch.tensor([[[True, False, False], [False, False, False]]])
@@ -106,6 +123,7 @@ def test_any_mask_stays_within_the_known_values_and_keeps_them(height, width, sh
     assert ((filled >= low - 1e-3) & (filled <= high + 1e-3)).all()
 
 
+@pytest.mark.usefixtures("solver")
 def test_an_image_does_not_depend_on_the_others():
     images = photos(19, (45, 64))
     removed = torch.cat([masks("blobs", 9, (45, 64), 0.5), masks("random", 10, (45, 64), 0.1)])
@@ -118,6 +136,7 @@ def test_an_image_does_not_depend_on_the_others():
         torch.testing.assert_close(again, whole[part], atol=1e-6, rtol=0)
 
 
+@pytest.mark.usefixtures("solver")
 def test_everything_removed_gives_the_mean_colour_and_nothing_removed_the_image():
     images = photos(2, (20, 30))
     removed = torch.stack([torch.ones(20, 30), torch.zeros(20, 30)]).bool()
@@ -127,6 +146,7 @@ def test_everything_removed_gives_the_mean_colour_and_nothing_removed_the_image(
     assert torch.equal(filled[1], images[1])
 
 
+@pytest.mark.usefixtures("solver")
 def test_noise_is_on_removed_pixels_only_and_seeded_per_image():
     images = photos(2, (64, 64))[:1].repeat(3, 1, 1, 1)
     removed = masks("blobs", 1, (64, 64), 0.5).repeat(3, 1, 1)
@@ -141,6 +161,7 @@ def test_noise_is_on_removed_pixels_only_and_seeded_per_image():
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+@pytest.mark.usefixtures("solver")
 def test_equals_grad_cam(share):
     road = pytest.importorskip("pytorch_grad_cam.metrics.road")
     images, relevance = photos(2, (48, 40)), smooth(2, (48, 40), 3)
@@ -155,6 +176,7 @@ def test_equals_grad_cam(share):
         torch.testing.assert_close(theirs(image, mask), filled, atol=5e-4, rtol=0)
 
 
+@pytest.mark.usefixtures("solver")
 def test_equals_quantus_on_one_channel():
     perturb = pytest.importorskip("quantus.functions.perturb_func")
     image = photos(1, (30, 44))[:, :1]
@@ -163,6 +185,28 @@ def test_equals_quantus_on_one_channel():
     theirs = perturb.noisy_linear_imputation(arr=image[0].numpy(), indices=indices, noise=0.0)
     ours = no_noise(image, removed)[0].numpy()
     assert np.abs(ours - np.asarray(theirs).reshape(ours.shape)).max() < 5e-4
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_both_solvers_agree(share, monkeypatch):
+    pytest.importorskip("numba")
+    images = photos(2, (60, 70))
+    removed = torch.cat([masks("blobs", 1, (60, 70), share), masks("random", 1, (60, 70), share)])
+    compiled = impute(images, removed, [1, 2])
+    monkeypatch.setattr(imputation, "_compiled_fill", lambda: None)
+    torch.testing.assert_close(impute(images, removed, [1, 2]), compiled, atol=1e-3, rtol=0)
+
+
+def test_without_numba_torch_solves(monkeypatch):
+    for name in ("numba", "ttame.metrics.compiled.compiling"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for name in ("fill", "kernels"):
+        monkeypatch.delitem(sys.modules, f"ttame.metrics.compiled.{name}", raising=False)
+    imputation._compiled_fill.cache_clear()
+    try:
+        assert imputation.solver("cpu") == "torch"
+    finally:
+        imputation._compiled_fill.cache_clear()
 
 
 def test_wrong_shapes_are_refused():

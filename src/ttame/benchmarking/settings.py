@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ttame.metrics.case import Truth
 
 SETTINGS = "settings.json"
-_PACKAGES = ("torch", "torchvision", "timm", "numpy", "grad-cam", "captum")
+_PACKAGES = ("torch", "torchvision", "timm", "numpy", "grad-cam", "captum", "numba")
 
 
 def describe_settings(plan: Plan, device: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,14 +11,14 @@ from ttame.errors import InputError
 from ttame.metrics.multigrid import Holes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
 NOISE = 0.01
 
-# On a CPU the solver always gets this many images at once, the rest filled up with empty ones: its
-# arrays stay in the cache, its vectors full, and no result depends on the size of the batch.
+# On a CPU torch's solver always gets this many images at once, the rest filled up with empty ones:
+# its arrays stay in the cache, its vectors full, and no result depends on the size of the batch.
 _TOGETHER = 16
 
 
@@ -74,7 +75,39 @@ def impute(
     return filled
 
 
+def solver(device: str | torch.device) -> str:
+    """Return what solves for the removed pixels of images on a device.
+
+    Returns:
+        ``"numba"``, compiled for the CPU, where that package is installed, else ``"torch"``.
+
+    Example:
+        >>> solver("cuda")
+        'torch'
+    """
+    return "torch" if _fill_on(torch.device(device)) is None else "numba"
+
+
+def _fill_on(device: torch.device) -> Callable[[Tensor, Tensor, float], Tensor] | None:
+    return _compiled_fill() if device.type == "cpu" else None
+
+
+@cache
+def _compiled_fill() -> Callable[[Tensor, Tensor, float], Tensor] | None:
+    try:
+        from ttame.metrics.compiled.fill import fill
+
+        # Compiles or loads it; where neither works, torch still does.
+        fill(torch.zeros(1, 1, 1, 2), torch.tensor([[[True, False]]]))
+    except (ImportError, OSError):
+        return None
+    return fill
+
+
 def _solve(images: Tensor, holes: Tensor, tolerance: float) -> Tensor:
+    fill = _fill_on(images.device)
+    if fill is not None:
+        return fill(images, holes, tolerance)
     count, colours = images.shape[:2]
     if images.is_cuda:
         flat = Holes(holes.repeat_interleave(colours, dim=0))

@@ -1,0 +1,1 @@
+"""What numba compiles for the CPU; a folder of its own, so that it is imported only when used."""
