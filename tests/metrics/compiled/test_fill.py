@@ -79,7 +79,8 @@ def photo(shape, colours=3, seed=0):
 
 def off(image, mask, tolerance):
     filled = fill(image[None], torch.from_numpy(mask)[None], tolerance)[0].numpy()
-    return np.abs(filled - slow_imputation(image.numpy(), mask)).max()
+    exact = slow_imputation(image.numpy(), mask) if mask.any() else image.numpy()
+    return np.abs(filled - exact).max()
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -90,7 +91,7 @@ def test_no_pixel_is_off_by_more_than_half_the_tolerance(name):
         assert off(image, mask, tolerance) <= tolerance / 2
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     height=st.integers(1, 40),
     width=st.integers(2, 40),
