@@ -120,9 +120,9 @@ def _solve(images: Tensor, holes: Tensor, tolerance: float) -> Tensor:
     for start in range(0, count, _TOGETHER):
         part = slice(start, start + _TOGETHER)
         missing = _TOGETHER - len(images[part])
-        solver = Holes(_with_empty(holes[part], missing))
+        multigrid = Holes(_with_empty(holes[part], missing))
         for colour in range(colours):
-            solved = solver.fill(_with_empty(images[part, colour], missing), tolerance)
+            solved = multigrid.fill(_with_empty(images[part, colour], missing), tolerance)
             filled[part, colour] = solved[: _TOGETHER - missing]
     return filled
 
