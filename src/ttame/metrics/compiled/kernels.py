@@ -146,7 +146,8 @@ def _prepare(image: Array, unknown: Array, x: Array, mask: Array) -> Array:
     for number in range(count):
         for colour in range(len(image)):
             x[_index(colour), _index(places[number])] = _START
-    return places[:count].copy()
+    found: Array = places[:count].copy()
+    return found
 
 
 @compiled
@@ -351,7 +352,8 @@ def _find_unknown(fine: Array, fine_height: int, fine_width: int, unknown: Array
                 unknown[place] = 1
                 places[count] = place
                 count += 1
-    return places[:count].copy()
+    found: Array = places[:count].copy()
+    return found
 
 
 @compiled
