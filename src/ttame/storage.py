@@ -226,8 +226,10 @@ def _load_backbone(
     from ttame.images.preprocessing import Preprocessing
 
     layers = tuple(described["layers"])
+    product = bool(described["recipe"].get("class_token_product", False))
     if isinstance(backbone, Backbone):
-        return load_backbone(backbone, layers=layers)
+        other = None if backbone.layers == layers else layers
+        return load_backbone(backbone, layers=other, class_token_product=product)
     recipe = dict(described["recipe"])
     shared: dict[str, Any] = {
         "layers": layers,
@@ -236,6 +238,7 @@ def _load_backbone(
         # Before they were recorded, there were no others.
         "logits": recipe.pop("logits", None),
         "multi_label": recipe.pop("multi_label", False),
+        "class_token_product": product,
     }
     if backbone is not None:
         return load_backbone(backbone, weights, **shared)
@@ -250,6 +253,7 @@ def _load_backbone(
         raise StorageError(
             f"the classifier's weight file {weights} is not there; say where it is with weights="
         )
+    recipe.pop("class_token_product", None)
     model_args = recipe.pop("model_args")
     return load_backbone(recipe.pop("source"), weights=weights, **recipe, **model_args, **shared)
 

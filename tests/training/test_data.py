@@ -41,6 +41,21 @@ def test_validation_photos_are_capped(photos: Path, config: Callable[..., Traini
     assert (len(data.train_photos), len(data.val_photos)) == (18, 2)
 
 
+def test_training_photos_are_drawn_from_those_that_are_not_for_validation(
+    photos: Path, config: Callable[..., TrainingConfig]
+) -> None:
+    whole = PhotoData(photos, PREPROCESSING, config())
+    few, again, other = (
+        PhotoData(photos, PREPROCESSING, config(train_images=5, seed=seed)) for seed in (0, 0, 1)
+    )
+    assert len(few.train_photos) == 5
+    assert set(few.train_photos) < set(whole.train_photos)
+    assert few.val_photos == whole.val_photos
+    assert few.train_photos == again.train_photos != other.train_photos
+    many = PhotoData(photos, PREPROCESSING, config(train_images=1000))
+    assert many.train_photos == whole.train_photos
+
+
 def test_validation_is_in_order_and_as_the_classifier_sees_it(
     photos: Path, config: Callable[..., TrainingConfig]
 ) -> None:

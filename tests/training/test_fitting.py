@@ -9,6 +9,7 @@ from torchvision.models.vgg import cfgs, make_layers
 
 import ttame
 from tiny_backbone import tiny_backbone, tiny_classifier
+from tiny_transformers import transformer
 from ttame.errors import BackboneError
 from ttame.images.preprocessing import Preprocessing
 from ttame.training.config import load_preset
@@ -151,3 +152,17 @@ def test_multi_label_reaches_the_classifier():
     assert fit_to_classifier(tiny_classifier(), "fast", {}, multi_label=True)[0].activation == (
         "sigmoid"
     )
+
+
+def test_the_class_token_product_is_a_setting_and_a_property_of_the_backbone():
+    plain = transformer("class token")
+    for given, overrides, expected in (
+        (plain, {}, False),
+        (plain, {"class_token_product": True}, True),
+        (plain.with_class_token_product(), {}, True),
+        (plain.with_class_token_product(), {"class_token_product": "false"}, False),
+    ):
+        backbone, config = fit_to_classifier(given, "fast", overrides)
+        assert backbone.class_token_product is config.class_token_product is expected
+    with pytest.raises(BackboneError, match="class_token_product multiplies"):
+        fit_to_classifier(tiny_backbone(), "fast", {"class_token_product": True})

@@ -381,8 +381,11 @@ def test_collapse_is_warned_of(
         AttentionMechanism, "forward", lambda *inputs, **names: real(*inputs, **names) * 0 + 20
     )
     with caplog.at_level(logging.WARNING, "ttame"):
-        tiny_train(epochs=1, mask_form="sigmoid")
+        explainer = tiny_train(epochs=1, mask_form="sigmoid")
     assert "the masks keep everything" in caplog.text
+    (area, *others) = explainer.provenance["training"]["collapse"]
+    assert "the masks keep everything" in area
+    assert all("no longer depend" in other for other in others)
 
 
 @pytest.mark.parametrize(

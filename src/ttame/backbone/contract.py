@@ -65,6 +65,7 @@ class Backbone(nn.Module, ABC):
         feature_shapes: (C, H, W) of each layer's feature map at the preprocessing's input size.
         recipe: Arguments of :func:`ttame.load_backbone`, besides weights, that rebuild it.
         weights_file: The local weight file that it was loaded from, or None.
+        class_token_product: Every patch token is multiplied by the class token first.
     """
 
     preprocessing: Preprocessing
@@ -79,6 +80,7 @@ class Backbone(nn.Module, ABC):
         self.logits_part: str | int | None = None
         self.recipe: dict[str, Any] = {"source": "module"}
         self.weights_file: str | None = None
+        self.class_token_product = False
 
     @cached_property
     def identity(self) -> BackboneIdentity:
@@ -129,6 +131,19 @@ class Backbone(nn.Module, ABC):
                 f"expected a feature map (B, C, H, W) from layer {layer!r}, got {came}"
             )
         return tensor
+
+    def with_class_token_product(self, wanted: bool = True) -> Backbone:
+        """Return a backbone over the same classifier with or without the class-token product.
+
+        Raises:
+            BackboneError: There is no class token.
+        """
+        if wanted == self.class_token_product:
+            return self
+        raise BackboneError(
+            f"{self.identity.name} cannot switch class_token_product to {wanted}: "
+            f"{type(self).__name__} does not say which token is the class token"
+        )
 
     @property
     def class_weights(self) -> Tensor | None:

@@ -149,3 +149,26 @@ def to_map(output: Tensor, layout: Layout, image: Size) -> Tensor:
         BackboneError: There are no patch tokens behind the prefix.
     """
     return _TO_MAP[layout.order](output, layout.prefix, image)
+
+
+def class_token_product(output: Tensor, layout: Layout, image: Size) -> Tensor:
+    """Multiply every patch token by the class token, channel by channel, and lay out the grid.
+
+    The class token is the first of the prefix; a variant of T-TAME for vision transformers.
+
+    Args:
+        output: Tokens (B, N, C).
+        layout: Of tokens, with a prefix.
+        image: As for :func:`to_map`.
+
+    Returns:
+        (B, C, H, W).
+
+    Example:
+        >>> import torch
+        >>> tokens = torch.tensor([[[2.0], [1.0], [3.0], [5.0], [7.0]]])
+        >>> class_token_product(tokens, Layout("tokens", 1), (32, 32))
+        tensor([[[[ 2.,  6.],
+                  [10., 14.]]]])
+    """
+    return to_map(output, layout, image) * output[:, 0, :, None, None]

@@ -12,10 +12,11 @@ from ttame.backbone.contract import Backbone, BackboneIdentity, BackboneOutput, 
 from ttame.backbone.fingerprint import fingerprint
 from ttame.backbone.hooks import listening
 from ttame.backbone.layers import Candidate, default_layers
-from ttame.backbone.layout import to_map
+from ttame.backbone.layout import class_token_product, to_map
 from ttame.backbone.linear import linear_weight
 from ttame.backbone.outputs import first_tensor, logits_of, two_classes
 from ttame.backbone.probe import Probe, probe, probe_images
+from ttame.backbone.tokens import check_class_token
 from ttame.errors import BackboneError, InputError, unknown_name
 
 if TYPE_CHECKING:
@@ -119,6 +120,8 @@ class ModuleBackbone(Backbone):
                 )
             if layer not in known:
                 raise unknown_name("layer", layer, known)
+        if self.class_token_product:
+            check_class_token(self.classifier, [known[layer] for layer in layers])
         if len(set(layers)) != len(layers):
             raise InputError(f"expected different layers, got {', '.join(layers)}")
         self._chosen: tuple[Candidate, ...] = tuple(known[layer] for layer in layers)
@@ -141,11 +144,12 @@ class ModuleBackbone(Backbone):
         with listening(self.classifier, wanted) as outputs:
             logits = self.logits(images)
         size = (images.shape[2], images.shape[3])
+        bring = class_token_product if self.class_token_product else to_map
         features = []
         for candidate in self._chosen:
             if candidate.name not in outputs:
                 raise BackboneError(f"layer {candidate.name!r} was not called for images of {size}")
-            features.append(to_map(outputs[candidate.name], candidate.layout, size))
+            features.append(bring(outputs[candidate.name], candidate.layout, size))
         return BackboneOutput(logits, tuple(features))
 
     def logits(self, images: Tensor) -> Tensor:
@@ -192,13 +196,36 @@ class ModuleBackbone(Backbone):
 
     def with_layers(self, layers: Sequence[str]) -> ModuleBackbone:
         """Return a backbone over the same classifier that reads other layers."""
+        other = self._twin()
+        other._read(layers)
+        return other
+
+    def with_class_token_product(self, wanted: bool = True) -> ModuleBackbone:
+        """Return a backbone over the same classifier with or without the class-token product.
+
+        With it, every patch token of the layers is multiplied by the class token, channel by
+        channel, before the tokens are laid out as a grid.
+
+        Raises:
+            BackboneError: The classifier has no class token, or a layer does not give it.
+        """
+        if wanted == self.class_token_product:
+            return self
+        other = self._twin()
+        other.class_token_product = wanted
+        other.recipe = {k: v for k, v in self.recipe.items() if k != "class_token_product"}
+        if wanted:
+            other.recipe["class_token_product"] = True
+        other._read(self.layers)
+        return other
+
+    def _twin(self) -> ModuleBackbone:
         other = type(self).__new__(type(self))
         nn.Module.__init__(other)
         for name, value in vars(self).items():
             if name not in nn.Module().__dict__:
                 setattr(other, name, value)
         other.classifier = self.classifier
-        other._read(layers)
         return other.train(False)  # type: ignore[return-value]
 
     @property

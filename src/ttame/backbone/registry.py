@@ -42,6 +42,7 @@ def load_backbone(
     image_size: int | tuple[int, int] | None = None,
     logits: str | int | None = None,
     multi_label: bool = False,
+    class_token_product: bool | None = None,
     **model_args: Any,
 ) -> Backbone:
     """Load any image classifier and freeze it.
@@ -61,6 +62,9 @@ def load_backbone(
         logits: Key, attribute or place of the logits in what the classifier returns, for example
             ``"scores"`` or ``1``; None finds them.
         multi_label: Any number of classes may be there at once: probabilities by sigmoid.
+        class_token_product: Multiply every patch token of a vision transformer by the class token,
+            channel by channel, before the tokens become feature maps; None leaves a backbone as it
+            is and stands for False otherwise.
         **model_args: Passed on to the library's constructor.
 
     Returns:
@@ -82,8 +86,11 @@ def load_backbone(
     if isinstance(source_or_module, Backbone):
         given = (weights, preprocessing, class_names, size, logits, multi_label or None)
         if model_args or any(value is not None for value in given):
-            raise InputError("a backbone is loaded already; of the arguments only layers= applies")
-        backbone = source_or_module if names is None else source_or_module.with_layers(names)
+            raise InputError(
+                "a backbone is loaded already; of the arguments only layers= and "
+                "class_token_product= apply"
+            )
+        backbone = _read_otherwise(source_or_module, names, class_token_product)
         return backbone.requires_grad_(False).eval()
     shared: dict[str, Any] = {
         "layers": names,
@@ -95,7 +102,8 @@ def load_backbone(
         model = plain_module(source_or_module)
         if weights is not None or model_args:
             raise InputError("a module brings its own weights; load them before passing it")
-        return _built(model, _preprocessings(model, preprocessing, size), **shared)
+        bare = _built(model, _preprocessings(model, preprocessing, size), **shared)
+        return bare.with_class_token_product(bool(class_token_product))
     file = Path(weights) if isinstance(weights, str) else weights
     path = file.path if isinstance(file, WeightFile) else file
     for library in _LIBRARIES:
@@ -108,7 +116,7 @@ def load_backbone(
     loaded = SOURCES[prefix].load(request)
     source = loaded.source or source_or_module
     shared["class_names"] = loaded.class_names if class_names is None else class_names
-    return _built(
+    backbone = _built(
         loaded.model,
         [preprocessing or loaded.preprocessing],
         **shared,
@@ -122,6 +130,17 @@ def load_backbone(
             "model_args": _plain(model_args),
         },
     )
+    return backbone.with_class_token_product(bool(class_token_product))
+
+
+def _read_otherwise(
+    backbone: Backbone, layers: tuple[str, ...] | None, product: bool | None
+) -> Backbone:
+    wanted = backbone.class_token_product if product is None else product
+    if layers is not None:
+        # Off in between: only layers that are read with the product must have a class token.
+        backbone = backbone.with_class_token_product(False).with_layers(layers)
+    return backbone.with_class_token_product(wanted)
 
 
 def _layer_names(layers: str | Sequence[str] | None) -> tuple[str, ...] | None:

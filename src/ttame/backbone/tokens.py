@@ -9,8 +9,17 @@ from ttame.backbone.layout import Size, aspect_error, token_grid
 from ttame.errors import BackboneError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torch import nn
+
     from ttame.backbone.layers import Candidate
     from ttame.backbone.module import ModuleBackbone
+
+
+# What libraries call the parameter that a class token starts from. The number of prefix tokens does
+# not tell: registers stand in front of the patches too.
+_CLASS_TOKENS = ("cls_token", "class_token", "class_embedding")
 
 
 class TokenGrid(NamedTuple):
@@ -76,6 +85,26 @@ def token_blocks(backbone: ModuleBackbone, count: int) -> tuple[str, ...]:
             f"{backbone.identity.name}, as many as it has attention matrices; found none"
         )
     return tuple(candidate.name for candidate in max(fitting, key=weights))
+
+
+def check_class_token(model: nn.Module, chosen: Iterable[Candidate]) -> None:
+    """Refuse layers whose output holds no class token in front of the patches.
+
+    Raises:
+        BackboneError: The classifier has none, or a layer gives none.
+    """
+    names = (name.rpartition(".")[2] for name, _ in model.named_parameters())
+    if not any(name in _CLASS_TOKENS for name in names):
+        raise BackboneError(
+            f"class_token_product multiplies the patches by the class token, and "
+            f"{type(model).__name__} has none; leave class_token_product off"
+        )
+    for candidate in chosen:
+        if candidate.layout.order != "tokens" or candidate.layout.prefix < 1:
+            raise BackboneError(
+                f"class_token_product needs a class token in front of the patches, and layer "
+                f"{candidate.name!r} gives none; choose other layers or leave it off"
+            )
 
 
 def _token_layers(backbone: ModuleBackbone) -> list[Candidate]:

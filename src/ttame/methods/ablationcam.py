@@ -67,7 +67,7 @@ def ablationcam(
         BackboneError: The backbone does not name its layers, or none has a gradient.
     """
     layer = gradient_layer(backbone)
-    reader = backbone.with_layers((layer,))
+    reader = backbone.with_class_token_product(False).with_layers((layer,))
     shared = shares_the_way(backbone, layer)
     copies = _COPIES_AT_ONCE if shared and batch_size is None else batch_size
     at_once = images_at_once(images.device, copies)

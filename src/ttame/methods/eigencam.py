@@ -43,7 +43,8 @@ def eigencam(backbone: Backbone, images: Tensor, classes: Tensor) -> Tensor:
     Raises:
         BackboneError: The backbone does not name its layers, or none has a gradient.
     """
-    (feature,) = backbone.with_layers((gradient_layer(backbone),))(images).features
+    reader = backbone.with_class_token_product(False).with_layers((gradient_layer(backbone),))
+    (feature,) = reader(images).features
     values = feature.float().flatten(2).mT
     values = values - values.mean(dim=1, keepdim=True)
     _, _, right = torch.linalg.svd(values, full_matrices=False)

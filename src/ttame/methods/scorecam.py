@@ -58,7 +58,7 @@ def scorecam(
         InputError: The number of channels is not positive.
         BackboneError: The backbone does not name its layers, or none has a gradient.
     """
-    reader = backbone.with_layers((gradient_layer(backbone),))
+    reader = backbone.with_class_token_product(False).with_layers((gradient_layer(backbone),))
     fills = make_fill(fill, images, backbone.preprocessing).expand_as(images)
     at_once = images_at_once(images.device, batch_size)
     maps = []

@@ -81,13 +81,15 @@ def rebound(explainer: Explainer, backbone: Backbone) -> Explainer:
     Returns:
         An explainer of the copy.
     """
+    from ttame.backbone.registry import load_backbone
     from ttame.explainer import Explainer
 
     attention = deepcopy(explainer.attention)
     weights = backbone.class_weights
     if isinstance(attention.head, TiedHead) and weights is not None:
         attention.head.directions = TiedHead([], weights).directions
-    copied = backbone.with_layers(explainer.backbone.layers)
+    own = explainer.backbone
+    copied = load_backbone(backbone, layers=own.layers, class_token_product=own.class_token_product)
     return Explainer(
         copied, attention, explainer.mask_form, explainer.provenance, explainer.smoothing
     ).eval()

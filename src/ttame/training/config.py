@@ -22,6 +22,8 @@ class TrainingConfig:
         start: ``"cam"`` or ``"random"``, see :func:`ttame.new_explainer`.
         grid: ``"first"`` or ``"last"``: the layer on whose grid the maps lie.
         branch: Form of the layers' branches, see :data:`ttame.attention.BRANCHES`.
+        class_token_product: Every patch token of a vision transformer is multiplied by the class
+            token first, channel by channel; refused where there is no class token.
         mask_form: How maps become masks: ``"ranks"``, ``"minmax"`` or ``"sigmoid"``.
         smoothing: Standard deviation, in cells, of the Gaussian that smooths the shown maps; not
             part of the training itself. Unless it is given, 0 where all layers share one grid.
@@ -36,6 +38,7 @@ class TrainingConfig:
         lr: Maximum learning rate.
         momentum: Momentum of SGD.
         weight_decay: On weights and BatchNorm gains, none on biases.
+        train_images: Most photos to train on, drawn at random; 0 takes all.
         epochs: Passes over the photos.
         batch_size: Photos per step.
         seed: Of the start, the order, the augmentation and the validation split.
@@ -50,6 +53,7 @@ class TrainingConfig:
     start: str = "cam"
     grid: str = "last"
     branch: str = "paper"
+    class_token_product: bool = False
     mask_form: str = "ranks"
     smoothing: float = 0.0
     shares: tuple[float, ...] = (1.0,)
@@ -63,6 +67,7 @@ class TrainingConfig:
     lr: float = 1e-3
     momentum: float = 0.9
     weight_decay: float = 1e-4
+    train_images: int = 0
     epochs: int = 4
     batch_size: int = 32
     seed: int = 0
@@ -101,6 +106,7 @@ class TrainingConfig:
 RANGES = {
     "epochs": (1, math.inf),
     "batch_size": (1, math.inf),
+    "train_images": (0, math.inf),
     "val_images": (1, math.inf),
     "cross_entropy_weight": (0, math.inf),
     "cross_entropy_bound": (0, math.inf),

@@ -60,7 +60,9 @@ class PhotoData(pl.LightningDataModule):
         photos = find_photos(data)
         check_channels(photos, preprocessing)
         self.digest = data_digest(photos)
-        self.train_photos, held_out = split(photos, config.val_share, config.seed)
+        train_photos, held_out = split(photos, config.val_share, config.seed)
+        wanted = config.train_images or len(train_photos)
+        self.train_photos = sample(train_photos, wanted, config.seed)
         self.val_photos = sample(held_out, min(config.val_images, len(held_out)), config.seed)
         self.config = config
         self.first_epoch = 0

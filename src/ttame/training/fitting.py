@@ -13,7 +13,7 @@ from ttame.backbone.contract import Backbone
 from ttame.backbone.probe import probe_images
 from ttame.backbone.registry import load_backbone
 from ttame.errors import BackboneError
-from ttame.training.config import TrainingConfig, backbones_of, load_preset
+from ttame.training.config import KnownBackbone, TrainingConfig, backbones_of, load_preset
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,6 +59,9 @@ def fit_to_classifier(
     free = chosen is None and not isinstance(source, Backbone)
     backbone, values = _as_preset_knows(backbone, preset, free)
     config = load_preset(preset, {**values, **overrides})
+    if config.class_token_product or "class_token_product" in overrides:
+        backbone = backbone.with_class_token_product(config.class_token_product)
+    config = replace(config, class_token_product=backbone.class_token_product)
     config = _with_sensible_smoothing(config, backbone, overrides)
     return backbone, _with_possible_head(config, backbone, overrides)
 
@@ -80,14 +83,12 @@ def _check_gradients(backbone: Backbone) -> None:
 def _as_preset_knows(
     backbone: Backbone, preset: str, free: bool
 ) -> tuple[Backbone, dict[str, Any]]:
-    known = backbones_of(preset)
-    widths = {layer.name: layer.shape[0] for layer in backbone.candidate_layers()} if known else {}
-    for entry in known:
-        if entry.layers.items() <= widths.items():
-            if free:
-                backbone = backbone.with_layers(tuple(entry.layers))
-            _log.info("%s is trained as the preset's %s", backbone.identity.name, entry.title)
-            return backbone, dict(entry.values)
+    entry, known = _known(backbone, preset), backbones_of(preset)
+    if entry is not None:
+        if free:
+            backbone = backbone.with_layers(tuple(entry.layers))
+        _log.info("%s is trained as the preset's %s", backbone.identity.name, entry.title)
+        return backbone, dict(entry.values)
     if known:
         _log.warning(
             "the preset %r knows no layers of %s (it knows those of %s); it reads %s",
@@ -97,6 +98,18 @@ def _as_preset_knows(
             ", ".join(backbone.layers),
         )
     return backbone, {}
+
+
+def known_layers(backbone: Backbone, preset: str) -> tuple[str, ...] | None:
+    """Return the layers that a preset knows for a classifier, or None where it knows none."""
+    entry = _known(backbone, preset)
+    return None if entry is None else tuple(entry.layers)
+
+
+def _known(backbone: Backbone, preset: str) -> KnownBackbone | None:
+    known = backbones_of(preset)
+    widths = {layer.name: layer.shape[0] for layer in backbone.candidate_layers()} if known else {}
+    return next((entry for entry in known if entry.layers.items() <= widths.items()), None)
 
 
 def _with_sensible_smoothing(

@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 LAST = "last.ckpt"
 
 # Settings that a resumed training may change; all others must be those it began with.
-_FREE_ON_RESUME = {"device", "workers", "precision"}
+FREE_ON_RESUME = {"device", "workers", "precision"}
 
 
 def train(
@@ -148,10 +148,11 @@ def _fit(
 
     log_folder = out / "training"
     module = ExplainerTraining(explainer, config)
-    keeper = BestExplainer(explainer, out, lambda: _record(config, photos, preset))
+    guard = CollapseGuard()
+    keeper = BestExplainer(explainer, out, lambda: _record(config, photos, preset, guard.findings))
     callbacks: list[pl.Callback] = [
         EpochSeed(config.seed),
-        CollapseGuard(),
+        guard,
         keeper,
         # Overwritten at the end of every epoch; what is best lies in the explainer folder.
         ModelCheckpoint(
@@ -204,7 +205,7 @@ def _remember_config(log_folder: Path, config: TrainingConfig, digest: str, resu
         changed = [
             f"{key} was {before[key]!r}, now {value!r}"
             for key, value in values.items()
-            if key not in _FREE_ON_RESUME and key in before and before[key] != value
+            if key not in FREE_ON_RESUME and key in before and before[key] != value
         ]
         if changed:
             raise InputError(
@@ -214,7 +215,9 @@ def _remember_config(log_folder: Path, config: TrainingConfig, digest: str, resu
     write_atomically(path, lambda file: file.write(text))
 
 
-def _record(config: TrainingConfig, photos: PhotoData, preset: str) -> dict[str, Any]:
+def _record(
+    config: TrainingConfig, photos: PhotoData, preset: str, collapse: Sequence[str]
+) -> dict[str, Any]:
     import lightning
     import timm
 
@@ -225,6 +228,7 @@ def _record(config: TrainingConfig, photos: PhotoData, preset: str) -> dict[str,
             "data_digest": photos.digest,
             "photos": len(photos.train_photos),
             "validation_photos": len(photos.val_photos),
+            "collapse": list(collapse),
             "versions": {
                 "python": platform.python_version(),
                 "torch": torch.__version__,
