@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ttame.ablation.run import ablate
     from ttame.backbone.contract import Backbone, BackboneOutput
     from ttame.backbone.registry import load_backbone
     from ttame.benchmarking.evaluation import evaluate
@@ -29,6 +30,7 @@ _HOMES = {
     "Explanation": "ttame.explanation",
     "Preprocessing": "ttame.images.preprocessing",
     "TtameError": "ttame.errors",
+    "ablate": "ttame.ablation.run",
     "benchmark": "ttame.benchmarking.run",
     "evaluate": "ttame.benchmarking.evaluation",
     "import_checkpoint": "ttame.checkpoints.importing",
@@ -47,6 +49,7 @@ __all__ = [
     "Preprocessing",
     "TtameError",
     "__version__",
+    "ablate",
     "benchmark",
     "evaluate",
     "import_checkpoint",

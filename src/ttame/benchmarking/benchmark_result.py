@@ -170,7 +170,7 @@ class BenchmarkResult:
             name: _read_json(folder / f"{name}.json")
             for name in ("curves", "comparisons", "timings")
         }
-        table = _read_table(folder / "per_image.csv", list(metrics))
+        table = read_table(folder / "per_image.csv", list(metrics))
         return cls(per_image=table, metrics=metrics, provenance=results, **parts, **others)
 
     def table(self, metrics: Sequence[str] | None = None, width: int | None = None) -> Group:
@@ -232,7 +232,12 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _read_table(path: Path, metrics: list[str]) -> pd.DataFrame:
+def read_table(path: Path, metrics: Sequence[str]) -> pd.DataFrame:
+    """Read a table of every image's values, exactly as they were written.
+
+    Raises:
+        StorageError: The file is missing, damaged, or lacks a column.
+    """
     try:
         # As text, because only numbers may be missing: a class may well be called "null".
         table: pd.DataFrame = pd.read_csv(

@@ -192,9 +192,9 @@ def placed(plan: Plan, device: torch.device | str) -> Iterator[torch.device]:
 
 
 @contextmanager
-def logging_to(folder: Path) -> Iterator[None]:
-    """Let warnings and tracebacks of the library also go to the run's ``benchmark.log``."""
-    handler = logging.FileHandler(folder / LOG, delay=True, encoding="utf-8")
+def logging_to(folder: Path, name: str = LOG) -> Iterator[None]:
+    """Let warnings and tracebacks of the library also go to a file of the run."""
+    handler = logging.FileHandler(folder / name, delay=True, encoding="utf-8")
     handler.setLevel(logging.WARNING)
     handler.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(message)s"))
     logger = logging.getLogger("ttame")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from ttame.benchmarking.benchmark_result import read_table
 from ttame.benchmarking.means import (
     Mean,
     column_means,
@@ -17,6 +18,7 @@ from ttame.benchmarking.means import (
     method_values,
     summary_table,
 )
+from ttame.errors import StorageError
 from ttame.files import write_atomically
 
 if TYPE_CHECKING:
@@ -112,8 +114,32 @@ class Evaluation:
         write_atomically(folder / "results.json", lambda file: file.write(text))
         return folder
 
-    def table(self, scores: Sequence[str] = ("ad", "ic")) -> Table:
+    @classmethod
+    def load(cls, folder: str | Path) -> Evaluation:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            StorageError: A file is missing, damaged or of another version.
+        """
+        path = Path(folder) / "results.json"
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content.pop("format") != 1:
+                raise StorageError(f"{folder} was written by another version; run it again")
+            metrics = list(next(iter(content.pop("methods").values())))
+            parts: dict[str, Any] = {
+                "methods": content.pop("details"),
+                "conventions": content.pop("conventions"),
+                "seed": content.pop("seed"),
+                "broken": tuple((item["file"], item["reason"]) for item in content.pop("broken")),
+            }
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise StorageError(f"{path} is no evaluation's result ({error!r})") from error
+        table = read_table(Path(folder) / "per_image.csv", metrics)
+        return cls(per_image=table, provenance=content, **parts)
+
+    def table(self, scores: Sequence[str] = ("ad", "ic"), heading: str = "method") -> Table:
         """Return a table for the terminal; see :func:`ttame.benchmarking.table.make_table`."""
         from ttame.benchmarking.table import make_table
 
-        return make_table(self, scores)
+        return make_table(self, scores, heading)

@@ -87,7 +87,11 @@ def versions() -> dict[str, str | None]:
 
 
 def open_folder(
-    folder: Path, settings: Mapping[str, Any], resume: bool, command: str
+    folder: Path,
+    settings: Mapping[str, Any],
+    resume: bool,
+    command: str,
+    kind: str = "benchmark",
 ) -> dict[str, Any]:
     """Prepare a run's folder and write its settings, or check those of the run to continue.
 
@@ -96,6 +100,7 @@ def open_folder(
         settings: From :func:`describe_settings`.
         resume: Continue what is in the folder, if anything is.
         command: How the run was started; that of the first start is kept.
+        kind: What the run is called in messages.
 
     Returns:
         The content of ``settings.json``.
@@ -104,7 +109,7 @@ def open_folder(
         InputError: The folder holds something and ``resume`` is off, or holds another run.
         StorageError: The folder cannot be written, or its settings are damaged.
     """
-    check_free(folder, resume)
+    check_free(folder, resume, kind)
     check_writable(folder)
     path = folder / SETTINGS
     if path.exists():
@@ -125,7 +130,7 @@ def open_folder(
     return content
 
 
-def check_free(folder: Path, resume: bool) -> None:
+def check_free(folder: Path, resume: bool, kind: str = "benchmark") -> None:
     """Refuse a folder that holds something, unless it is a run that shall be continued.
 
     Raises:
@@ -139,11 +144,12 @@ def check_free(folder: Path, resume: bool) -> None:
         return
     if SETTINGS not in found:
         raise InputError(
-            f"{folder} is not empty and holds no benchmark ({found[0]}); choose another folder"
+            f"{folder} is not empty and holds no {kind} ({found[0]}); choose another folder"
         )
     if not resume:
+        article = "an" if kind[0] in "aeiou" else "a"
         raise InputError(
-            f"{folder} holds a benchmark already; continue it with resume=True (--resume), or "
+            f"{folder} holds {article} {kind} already; continue it with resume=True (--resume), or "
             "choose another folder"
         )
 

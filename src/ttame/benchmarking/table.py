@@ -20,7 +20,9 @@ _MATCHED = "_matched"
 _AREA = "mask_area"
 
 
-def make_table(evaluation: Evaluation, scores: Sequence[str] = ("ad", "ic")) -> Table:
+def make_table(
+    evaluation: Evaluation, scores: Sequence[str] = ("ad", "ic"), heading: str = "method"
+) -> Table:
     """Lay out methods by metrics: plain scores first, then area-matched ones.
 
     Each cell shows the mean over its 95 % interval. The best mean of a column is bold; controls, in
@@ -29,6 +31,7 @@ def make_table(evaluation: Evaluation, scores: Sequence[str] = ("ad", "ic")) -> 
     Args:
         evaluation: What to show.
         scores: Some of ``"ad"``, ``"ic"`` and ``"ag"``.
+        heading: What the lines are.
 
     Raises:
         UnknownNameError: A score is unknown.
@@ -44,7 +47,7 @@ def make_table(evaluation: Evaluation, scores: Sequence[str] = ("ad", "ic")) -> 
     plain = [m for m in evaluation.metrics if _score(m) in scores and not m.endswith(_MATCHED)]
     rivals = [m for m, details in evaluation.methods.items() if not details.get("control")]
     table = Table(caption=_caption(evaluation), box=box.SIMPLE)
-    table.add_column("method")
+    table.add_column(heading)
     for metric in [*plain, _AREA]:
         table.add_column(_heading(metric), justify="right")
     for group, columns in (

@@ -8,7 +8,17 @@ from typing import Annotated
 import typer
 
 from ttame.allocator import keep_freed_memory
-from ttame.cli import benchmark, evaluate, explain, import_checkpoint, info, layers, methods, train
+from ttame.cli import (
+    ablate,
+    benchmark,
+    evaluate,
+    explain,
+    import_checkpoint,
+    info,
+    layers,
+    methods,
+    train,
+)
 from ttame.cli.guard import GuardedGroup
 
 app = typer.Typer(
@@ -26,6 +36,7 @@ for _command in (
     train.train,
     evaluate.evaluate,
     benchmark.benchmark,
+    ablate.ablate,
     layers.layers,
     methods.methods,
     info.info,
