@@ -79,23 +79,20 @@ class AblationResult:
 
     def rows(self) -> pd.DataFrame:
         """Return a row per cell and metric; a cell without scores has one row without a metric."""
-        rows = []
+        rows: list[dict[str, Any]] = []
         for name, cell in self.cells.items():
-            shared = {"cell": name, "status": cell.outcome.status}
+            shared: dict[str, Any] = {"cell": name, "status": cell.outcome.status}
             if name not in self.means:
                 rows.append(shared)
             for metric, mean in self.means.get(name, {}).items():
                 difference = self.differences.get(name, {}).get(metric)
-                rows.append(
-                    {
-                        **shared,
-                        "metric": metric,
-                        **mean._asdict(),
-                        **({} if difference is None else _difference(difference)),
-                    }
-                )
-        columns = ["cell", "status", "metric", *Mean._fields]
-        return pd.DataFrame(rows, columns=[*columns, *_difference(Mean(0, 0, 0, 0))])
+                row = {**shared, "metric": metric, **mean._asdict()}
+                if difference is not None:
+                    row.update(_difference(difference))
+                rows.append(row)
+        columns = ["cell", "status", "metric", *Mean._fields, *_difference(Mean(0, 0, 0, 0))]
+        table: pd.DataFrame = pd.DataFrame(rows, columns=columns)
+        return table
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of ``ablation.json``."""
