@@ -19,7 +19,7 @@ def test_rows_are_methods_with_values_and_the_best_is_bold(result):
     titles = [line.split(" | ")[0] for line in lines[2:]]
     assert titles == ["| T-TAME", "| RISE", "| Random (control)"]
     best = f"**{means['ttame']['ad_50'].mean:.1f}**"
-    assert lines[2] == f"| T-TAME | {best} | {means['ttame']['mask_area'].mean:.1f} |"
+    assert lines[2] == f"| T-TAME | {best} | {means['ttame']['mask_area'].mean:.2f} |"
     assert "**" not in "".join(lines[3:])
 
 
@@ -30,7 +30,7 @@ def test_intervals_and_fewer_photos_are_told(result):
     fresh = type(result)(result.per_image, result.methods, result.metrics, seed=result.seed)
     row = markdown_table(fresh, ["srg"], intervals=True).splitlines()[3]
     mean = fresh.means()["rise"]["srg"]
-    assert row == f"| RISE | {mean.mean:.1f} [{mean.low:.1f}, {mean.high:.1f}] (n=5) |"
+    assert row == f"| RISE | {mean.mean:.2f} [{mean.low:.2f}, {mean.high:.2f}] (n=5) |"
 
 
 def test_an_unknown_metric_is_refused_with_the_nearest(result):

@@ -62,7 +62,13 @@ def markdown_table(
         if not any(name in means[method] for name in metrics):
             continue
         cells = [
-            _cell(means[method].get(name), method in best[name], most[name], intervals)
+            _cell(
+                means[method].get(name),
+                digits=1 if result.metrics[name].unit == "%" else 2,
+                best=method in best[name],
+                most=most[name],
+                intervals=intervals,
+            )
             for name in metrics
         ]
         mark = " (control)" if details.get("control") else ""
@@ -74,10 +80,9 @@ def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _cell(mean: Mean | None, best: bool, most: int, intervals: bool) -> str:
+def _cell(mean: Mean | None, *, digits: int, best: bool, most: int, intervals: bool) -> str:
     if mean is None:
         return ""
-    digits = 1 if max(abs(mean.low), abs(mean.high)) >= 5 else 2
     text = f"{mean.mean:.{digits}f}"
     text = f"**{text}**" if best else text
     text += f" [{mean.low:.{digits}f}, {mean.high:.{digits}f}]" if intervals else ""
