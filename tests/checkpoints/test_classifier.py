@@ -122,7 +122,7 @@ def test_a_body_of_another_model_is_refused(tmp_path, change, message):
         ({"layers": list(SMALL_LAYERS)[:2]}, StorageError, "not known: .*convs.2.weight"),
         ({"layers": [*SMALL_LAYERS, "features.11"]}, StorageError, "missing: .*convs.3.weight"),
         ({"layers": [*list(SMALL_LAYERS)[:2], "flatten"]}, StorageError, "of an operation"),
-        ({"img_size": 2}, StorageError, "does not take images of .2, 2. pixels"),
+        ({"img_size": 2}, BackboneError, r"takes none of the inputs .* \(3 x 2 x 2: "),
     ],
     ids=str,
 )

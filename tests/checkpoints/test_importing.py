@@ -93,6 +93,7 @@ def test_a_cnn_gives_the_published_maps_and_moves_with_its_folder(tmp_path):
         "mean": (0.485, 0.456, 0.406),
         "std": (0.229, 0.224, 0.225),
         "interpolation": "bilinear",
+        "reverse": False,
     }
     shutil.rmtree(tmp_path / "moved")  # 50 MB
 

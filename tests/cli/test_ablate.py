@@ -42,7 +42,7 @@ def test_ablate_writes_and_prints_its_cells(call, config, classifier_weights, tm
 @pytest.mark.parametrize(
     ("options", "text", "message"),
     [
-        ([], "brnch: x", "unknown key of the ablation 'brnch'; did you mean 'branch'"),
+        ([], "imagse: 9", "unknown key of the ablation 'imagse'; did you mean 'images'"),
         ([], "images: many", "expected images as a whole number of at least 1, got 'many'"),
         ([], "cells: [{name: a, hed: tied}]", "cell 'a': unknown setting 'hed'; did you mean"),
         (["--data", "nowhere"], "", "photos 'nowhere' do not exist"),
