@@ -92,3 +92,12 @@ def test_a_judge_of_more_classes_chooses_among_the_explained_ones():
 def test_a_judge_that_lacks_a_class_is_named():
     with pytest.raises(InputError, match="'otter'"):
         judged_classes(("cat", "otter"), ("cat", "dog", "fox"), (2, 3))
+
+
+def test_names_decide_before_the_order():
+    assert judged_classes(("a", "crane", "crane"), ("a", "crane", "crane"), (3, 3)) == [0, 1, 2]
+    with pytest.raises(InputError, match="'dog'"):
+        judged_classes(("cat", "dog"), ("cat", "bus"), (2, 2))
+    with pytest.raises(InputError, match="several classes of one name"):
+        judged_classes(("crane", "crane"), ("crane", "ox"), (2, 2))
+    assert judged_classes(("cat", "dog"), None, (2, 2)) == [0, 1]

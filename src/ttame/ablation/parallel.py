@@ -13,6 +13,7 @@ import torch
 
 from ttame.ablation.cell import run_cell
 from ttame.allocator import keep_freed_memory
+from ttame.benchmarking.lock import end_with_parent
 from ttame.benchmarking.parallel import logging_to
 from ttame.errors import TtameError
 
@@ -65,6 +66,7 @@ def run_in_processes(
 
 
 def _start(ranks: Any, threads: int) -> None:
+    end_with_parent()
     keep_freed_memory()
     torch.set_num_threads(threads)
     os.environ["OMP_NUM_THREADS"] = str(threads)

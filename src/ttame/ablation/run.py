@@ -12,6 +12,7 @@ from ttame.ablation.parallel import LOG, run_in_processes
 from ttame.ablation.plan import AblationPlan, plan_ablation
 from ttame.ablation.result import AblationResult, collect
 from ttame.benchmarking.parallel import logging_to
+from ttame.benchmarking.lock import one_run
 from ttame.benchmarking.settings import check_free, open_folder
 from ttame.errors import InputError
 
@@ -73,7 +74,7 @@ def ablate(
     for cell in plan.cells:
         # Always resumed: only cells whose settings changed are refused, before any is trained.
         open_folder(cell.folder, cell.describe(), True, "", f"cell {cell.cell.name!r}")
-    with logging_to(out, LOG):
+    with one_run(out), logging_to(out, LOG):
         _run(plan, jobs, device, progress, show_training)
     result = collect(plan)
     result.save(out)

@@ -20,8 +20,8 @@ def markdown_table(
 ) -> str:
     """Lay out means, a row per method that gave values and a column per metric.
 
-    The best mean of a column is bold; controls take no part. A mean over fewer photos than its
-    column's most tells its number of photos.
+    The best mean of a column is bold; controls take no part. A column that has fewer photos than
+    others tells their number in its head, a mean over still fewer tells its own.
 
     Args:
         result: What to show.
@@ -56,7 +56,11 @@ def markdown_table(
         for name in metrics
     }
     best = {name: best_methods(result, name) for name in metrics}
-    heads = [f"`{name}`{_ARROWS[result.metrics[name].higher_is_better]}" for name in metrics]
+    heads = [
+        f"`{name}`{_ARROWS[result.metrics[name].higher_is_better]}"
+        + (f" (n={most[name]})" if most[name] < max(most.values()) else "")
+        for name in metrics
+    ]
     lines = [_row(["method", *heads]), "|---" * (1 + len(heads)) + "|"]
     for method, details in result.methods.items():
         if not any(name in means[method] for name in metrics):

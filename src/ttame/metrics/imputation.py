@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 NOISE = 0.01
+
+_log = logging.getLogger(__name__)
 
 # On a CPU torch's solver always gets this many images at once, the rest filled up with empty ones:
 # its arrays stay in the cache, its vectors full, and no result depends on the size of the batch.
@@ -99,7 +102,10 @@ def _compiled_fill() -> Callable[[Tensor, Tensor, float], Tensor] | None:
 
         # Compiles or loads it; where neither works, torch still does.
         fill(torch.zeros(1, 1, 1, 2), torch.tensor([[[True, False]]]))
-    except (ImportError, OSError):
+    except ImportError:
+        return None
+    except Exception as error:  # a numba that does not fit the other packages may raise anything
+        _log.warning("compiled imputation is not possible here (%s); torch does it", error)
         return None
     return fill
 

@@ -43,8 +43,8 @@ def judged_classes(
 ) -> list[int]:
     """Find the classes of a classifier among those of its judge.
 
-    By their names, where both have names and the judge knows them all; else by their order, where
-    both have the same number of classes.
+    By their names, where both have names; else by their order, where both have the same number of
+    classes.
 
     Args:
         names: Class names of the explained classifier, or None.
@@ -63,17 +63,23 @@ def judged_classes(
         >>> judged_classes(None, ("cat", "dog"), (2, 2))
         [0, 1]
     """
-    # Two classes may share a name (ImageNet has two cranes): a name that occurs once is enough.
     times = Counter(judge_names or ())
-    if names and judge_names and all(times[name] == 1 for name in names):
-        places = {name: place for place, name in enumerate(judge_names)}
-        return [places[name] for name in names]
-    if counts[0] == counts[1]:
-        return list(range(counts[0]))
     if names and judge_names:
+        places = {name: place for place, name in enumerate(judge_names)}
+        # Two classes may share a name (ImageNet has two cranes): only their order tells them apart.
+        if len(set(names)) == len(names) and all(times[name] == 1 for name in names):
+            return [places[name] for name in names]
+        if tuple(names) == tuple(judge_names):
+            return list(range(counts[0]))
         missing = [name for name in names if name not in times]
         if missing:
             raise unknown_name("class of the judge", missing[0], judge_names)
+        raise InputError(
+            "expected class names that tell which of the judge's classes is which, got several "
+            "classes of one name"
+        )
+    if counts[0] == counts[1]:
+        return list(range(counts[0]))
     raise InputError(
         f"expected a judge over the same {counts[0]} classes, got {counts[1]} and no class "
         "names that tell which are which; choose a judge trained on these classes"
