@@ -11,8 +11,8 @@ from ttame.ablation.config import AblationConfig, parse_config, read_config
 from ttame.ablation.parallel import LOG, run_in_processes
 from ttame.ablation.plan import AblationPlan, plan_ablation
 from ttame.ablation.result import AblationResult, collect
-from ttame.benchmarking.parallel import logging_to
 from ttame.benchmarking.lock import one_run
+from ttame.benchmarking.parallel import logging_to
 from ttame.benchmarking.settings import check_free, open_folder
 from ttame.errors import InputError
 
