@@ -47,18 +47,20 @@ class _Grid(NamedTuple):
         height: Without the border.
         width: Without the border.
         at: (U,) places of the unknown pixels, row by row.
+        under: (V,) places of the unknown pixels of the finer grid that lie under a hat.
         unknown: (N,) 0 or 1.
         links: (5, N) diagonal, and weights of the links to the right, to the lower left, below and
             to the lower right.
         x: (COLOURS, N) solution or correction; 0 outside. On the image, the known pixels too.
         right: (COLOURS, N) right side.
-        rest: (COLOURS, N) residual; 0 where nothing is unknown.
+        rest: (COLOURS, N) residual, computed where the next grid needs it, elsewhere 0.
     """
 
     finest: bool
     height: int
     width: int
     at: Array
+    under: Array
     unknown: Array
     links: Array
     x: Array
@@ -103,7 +105,7 @@ def fill_one(
     """
     height, width = unknown.shape
     at = _prepare(image, unknown, x, mask)
-    grids = [_Grid(True, height, width, at, mask, links, x, x, rest)]
+    grids = [_Grid(True, height, width, at, at, mask, links, x, x, rest)]
     while len(grids[-1].at) > 1:
         following = _coarser(grids[-1])
         if len(following.at) == 0:
@@ -172,9 +174,9 @@ def _descend(grids: list[_Grid], top: int) -> None:
     for level in range(top, len(grids) - 1):
         fine, coarse = grids[level], grids[level + 1]
         if fine.finest:
-            _find_image_rest(fine)
+            _find_image_rest(fine, coarse.under)
         else:
-            _find_rest(fine)
+            _find_rest(fine, coarse.under)
         _restrict(fine, coarse)
         coarse.x[:] = 0
         _smooth(coarse)
@@ -236,9 +238,9 @@ def _smooth_image(grid: _Grid) -> float:
 
 
 @compiled
-def _find_rest(grid: _Grid) -> None:
-    """Compute the residual."""
-    at, x, links, right, rest = grid.at, grid.x, grid.links, grid.right, grid.rest
+def _find_rest(grid: _Grid, at: Array) -> None:
+    """Compute the residual at some places."""
+    x, links, right, rest = grid.x, grid.links, grid.right, grid.rest
     stride = _index(grid.width + 2)
     for number in range(len(at)):
         p = _index(at[number])
@@ -256,8 +258,8 @@ def _find_rest(grid: _Grid) -> None:
 
 
 @compiled
-def _find_image_rest(grid: _Grid) -> None:
-    at, x, diagonals, rest = grid.at, grid.x, grid.links[0], grid.rest
+def _find_image_rest(grid: _Grid, at: Array) -> None:
+    x, diagonals, rest = grid.x, grid.links[0], grid.rest
     stride = _index(grid.width + 2)
     for number in range(len(at)):
         p = _index(at[number])
@@ -296,7 +298,7 @@ def _restrict(fine: _Grid, coarse: _Grid) -> None:
 @compiled
 def _interpolate(coarse: _Grid, fine: _Grid) -> float:
     """Add the hats to the fine solution; return the largest change."""
-    at, x, correction = fine.at, fine.x, coarse.x
+    at, x, correction = coarse.under, fine.x, coarse.x
     stride, coarse_stride = fine.width + 2, coarse.width + 2
     most = 0.0
     for number in range(len(at)):
@@ -326,9 +328,29 @@ def _coarser(fine: _Grid) -> _Grid:
     links = np.zeros((5, size))
     # In the loops, only arrays: taking them out of a tuple costs more than reading them.
     _link(fine.finest, fine.height, fine.width, fine.unknown, fine.links, at, unknown, links)
+    under = _find_under(fine.at, fine.width, unknown)
     x, right = np.zeros((COLOURS, size)), np.zeros((COLOURS, size))
     rest = np.zeros((COLOURS, size))
-    return _Grid(False, height, width, at, unknown, links, x, right, rest)
+    return _Grid(False, height, width, at, under, unknown, links, x, right, rest)
+
+
+@compiled
+def _find_under(at: Array, fine_width: int, unknown: Array) -> Array:
+    """Select the unknown fine pixels that the hats of the unknown coarse ones reach."""
+    stride, coarse_stride = fine_width + 2, (fine_width + 1) // 2 + 2
+    found: Array = np.empty(len(at) + 1, np.uint32)
+    count = 0
+    for number in range(len(at)):
+        place = _signed(at[number])
+        i = place // stride - 1
+        j = place - (i + 1) * stride - 1
+        q = _index(((i >> 1) + 1) * coarse_stride + (j >> 1) + 1)
+        right = _ONE if j & 1 else _index(0)
+        down = _index(coarse_stride) if i & 1 else _index(0)
+        near = unknown[q] | unknown[q + right] | unknown[q + down] | unknown[q + down + right]
+        found[_index(count)] = place
+        count += near
+    return found[:count]
 
 
 @compiled
