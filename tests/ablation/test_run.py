@@ -30,7 +30,7 @@ def changed(cells: dict[str, str]) -> list[dict[str, str]]:
 def test_cells_are_trained_and_scored_as_alone(run, content, tmp_path, folders):
     result = run({"name": "base"}, {"name": "L-CAM-Img", "branch": "identity", "layers": ["2"]})
     out = tmp_path / "out"
-    assert {path.name for path in out.iterdir()} == {*FILES, "cells", "settings.json"}
+    assert {path.name for path in out.iterdir()} == {*FILES, ".lock", "cells", "settings.json"}
     assert (result.base, result.scored) == ("base", ["base", "L-CAM-Img"])
     alone = ttame.train(
         tiny_backbone(classes=3),

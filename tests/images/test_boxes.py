@@ -119,9 +119,11 @@ def test_boxes_go_where_the_pixels_go(width, height, resize, crop, corners):
         assert (boxes[:, 2] <= crop[1]).all()
         assert (boxes[:, 3] <= crop[0]).all()
     # Resizing blurs the edges by up to a pixel of the photo, or of the input where that is larger.
-    (across, down), _ = preprocessing.placement(width, height)
+    (across, down), (left, top) = preprocessing.placement(width, height)
     reach = 1.5 * max(1, across, down)
-    grown = boxes + torch.tensor([-reach, -reach, reach, reach])
+    # Of the whole box: one that lies just beyond the crop is blurred into it.
+    scaled = [[x0 * across - left, y0 * down - top, x1 * across - left, y1 * down - top]]
+    grown = torch.tensor(scaled) + torch.tensor([-reach, -reach, reach, reach])
     shrunk = boxes + torch.tensor([reach, reach, -reach, -reach])
     assert not view[~box_region(grown, crop)].gt(0.01).any()
     assert view[box_region(shrunk, crop)].gt(0.99).all()
