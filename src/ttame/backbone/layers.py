@@ -99,12 +99,22 @@ def _last_of_grid(candidates: Sequence[Candidate]) -> Candidate:
     """Return the map with which a resolution ends; ``candidates`` are all that have it."""
     last = _outermost_last(candidates)
     # Blocks keep the shape, are at least two of one kind side by side, and hold other layers.
+    after = [c for c in candidates[candidates.index(last) + 1 :] if c.shape == last.shape]
     siblings: dict[tuple[str, str], list[Candidate]] = defaultdict(list)
-    for candidate in candidates[candidates.index(last) + 1 :]:
-        holds = any(other.name.startswith(f"{candidate.name}.") for other in candidates)
-        if candidate.shape == last.shape and holds:
+    for candidate in after:
+        if any(other.name.startswith(f"{candidate.name}.") for other in candidates):
             siblings[candidate.parent, candidate.kind].append(candidate)
-    blocks = [group for group in siblings.values() if len(group) > 1]
+    producers = {c.name: c.producer for c in after}
+    blocks = [
+        group
+        for group in siblings.values()
+        # Where a module around the last of them goes on from there, they are parts of a block.
+        if len(group) > 1
+        and all(
+            producers.get(name, group[-1].producer) == group[-1].producer
+            for name in _ancestors(group[-1].name)
+        )
+    ]
     return min(blocks, key=lambda group: group[0].depth)[-1] if blocks else last
 
 

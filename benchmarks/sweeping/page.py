@@ -1,0 +1,155 @@
+"""The page ``docs/supported-models.md``, from a catalogue and the records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sweeping.catalogue import Entry, Part, in_order
+from sweeping.libraries import LIBRARIES
+
+Record = dict[str, Any]
+
+HEAD = """\
+# Supported models
+
+Any image classifier that is an `nn.Module` can be tried; `ttame layers NAME` shows what is read of
+it. This page tells which ones were: of every family of the libraries, the model with the fewest
+parameters (of transformers, a tiny configuration), with random weights. Each is
+
+- loaded by its name alone, `ttame.load_backbone(NAME, pretrained=False)`, with default layers;
+- explained at its own input size by an untrained explainer: on pictures of noise with a square of
+  other noise in one of the four quadrants, what the square changes in the maps must move with it,
+  by at least a fifth of the way (`moved`: 1 is all the way; random maps of 4 x 4 cells reach a
+  fifth in 1 of 1,000 cases), and in no layer less than half as far as in a deeper one;
+- trained for one step on two pictures, smaller where it takes them: through the masked image and
+  the classifier a finite gradient must reach every parameter of the attention mechanism, and one
+  that is not zero every weight;
+- compared with itself after the explanation and after the step: not one bit may have changed.
+
+Other sizes of a family differ in numbers, not in kind. Whether the explanations of a trained
+classifier are good is another question: [the benchmark](benchmark.md) answers it.
+
+`python benchmarks/model_sweep.py` makes the records, with `--table` it writes this page from them.
+Seconds are those of one CPU thread on a machine with other work: they compare models only roughly.
+"""
+
+
+def page(parts: Mapping[str, Part], records: Mapping[str, Record]) -> str:
+    """Write the whole page.
+
+    Args:
+        parts: What is swept, by library.
+        records: The last record of every model.
+    """
+    rows = {library: _rows(library, part, records) for library, part in parts.items()}
+    sections = [HEAD, _counts(parts, rows)]
+    failures = [record for found in rows.values() for record in found if outcome(record) == FAILED]
+    if failures:
+        sections.append(_failures(failures))
+    sections += [
+        f"## {LIBRARIES[library].title}\n\n{_models(found)}"
+        for library, found in rows.items()
+        if found
+    ]
+    return "\n".join(sections)
+
+
+OK, FAILED, NOT_RUN = "works", "fails", "not run"
+
+
+def outcome(record: Record) -> str:
+    """One of the three outcomes of the page."""
+    return {"ok": OK, "failed": FAILED}.get(record.get("outcome", ""), NOT_RUN)
+
+
+def _rows(library: str, part: Part, records: Mapping[str, Record]) -> list[Record]:
+    """A record for every model of the catalogue, and for what was swept beside it."""
+    entries = {entry.name: entry for entry in part.entries}
+    for name, record in records.items():
+        if record["library"] == library and name not in entries:
+            entries[name] = Entry(
+                library, record["family"], record["model"], record.get("parameters")
+            )
+    blank = [
+        records.get(e.name)
+        or {"family": e.family, "model": e.model, "library": library, "parameters": e.parameters}
+        for e in in_order(list(entries.values()))
+    ]
+    return sorted(blank, key=lambda record: str(record["family"]))
+
+
+def _counts(parts: Mapping[str, Part], rows: Mapping[str, Sequence[Record]]) -> str:
+    cells = []
+    for library, part in parts.items():
+        found = rows[library]
+        title = LIBRARIES[library].title
+        if part.absent is not None:
+            cells.append([title, "", "", f"not swept: {part.absent}", "", ""])
+            continue
+        told = [outcome(record) for record in found]
+        families = {record["family"] for record in found}
+        works = f"**{told.count(OK)} of {len(found)}**"
+        numbers = [str(told.count(kind)) for kind in (FAILED, NOT_RUN)]
+        cells.append([title, str(part.version), str(len(families)), works, *numbers])
+    return table(["library", "version", "families", "models that work", FAILED, NOT_RUN], cells)
+
+
+def _failures(failures: Sequence[Record]) -> str:
+    cells = [
+        [f"`{r['library']}/{r['model']}`", str(r["stage"]), _escaped(str(r["reason"]))]
+        for r in failures
+    ]
+    return f"## What fails\n\n{table(['model', 'at', 'why'], cells)}"
+
+
+def _models(found: Sequence[Record]) -> str:
+    head = ["family", "model", "outcome", "layers", "input", "head", "moved", "parameters", "s"]
+    return table(head, [_cells(record) for record in found])
+
+
+def _cells(record: Record) -> list[str]:
+    layers = [f"`{name}` {sizes(shape)}" for name, shape in record.get("layers", ())]
+    parameters = record.get("parameters")
+    seconds = record.get("seconds")
+    return [
+        str(record["family"]),
+        f"`{record['model']}`",
+        outcome(record),
+        ", ".join(layers),
+        sizes(record["input"][1:]) if "input" in record else "",
+        str(record.get("head", "")),
+        f"{record['moved']:.2f}" if "moved" in record else "",
+        "" if parameters is None else millions(parameters),
+        f"{sum(seconds.values()):.0f}" if seconds else "",
+    ]
+
+
+def millions(count: int) -> str:
+    """Write a number of parameters.
+
+    Example:
+        >>> millions(11_689_512), millions(272_128)
+        ('11.7 M', '0.27 M')
+    """
+    return f"{count / 1e6:.1f} M" if count >= 1e6 else f"{count / 1e6:.2f} M"
+
+
+def sizes(shape: Sequence[int]) -> str:
+    """Write a shape.
+
+    Example:
+        >>> sizes((512, 7, 7))
+        '512x7x7'
+    """
+    return "x".join(str(side) for side in shape)
+
+
+def table(head: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    """Write a table in Markdown."""
+    lines = [head, ["---"] * len(head), *cells]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "\\<")
