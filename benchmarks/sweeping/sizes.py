@@ -70,7 +70,8 @@ def smallest(
         Name and count. Where none can be made, the first name and None.
 
     Example:
-        >>> smallest(["bb", "a", "ccc"], lambda name, most: len(name) if len(name) <= most else None)
+        >>> sizes = {"bb": 2, "a": 1, "ccc": 3}
+        >>> smallest(list(sizes), lambda name, most: sizes[name] if sizes[name] <= most else None)
         ('a', 1)
     """
     best: tuple[str, int | None] | None = None
