@@ -84,12 +84,9 @@ def test_the_first_layers_of_the_next_block_end_no_resolution():
     assert default_layers([found[0], *inner, *leaves, *found[1:]]) == ("layer1", "layer2")
 
 
-def test_the_branches_of_a_block_end_no_resolution():
+def test_a_resolution_ends_with_a_whole_block_not_with_a_branch_of_one():
     branches = [candidate(f"stages.1.down.block.{name}", 14, "ConvNorm") for name in ("a", "b")]
     inner = [candidate(f"{branch.name}.norm", 14, "Norm") for branch in branches]
     found = [candidate("stages.0", 14, "Stage"), *inner, *branches]
-    block, end = candidate("stages.1.down.block", 14), candidate("stages.1", 7, "Stage")
-    assert default_layers([*found, block, end]) == ("stages.0", "stages.1")
-    # A block that gives what its last part gave is no sum of branches.
-    same = replace(block, producer=branches[-1].name)
-    assert default_layers([*found, same, end]) == (branches[-1].name, "stages.1")
+    found += [candidate("stages.1.down.block", 14), candidate("stages.1", 7, "Stage")]
+    assert default_layers(found) == ("stages.1.down.block", "stages.1")

@@ -104,18 +104,13 @@ def _last_of_grid(candidates: Sequence[Candidate]) -> Candidate:
     for candidate in after:
         if any(other.name.startswith(f"{candidate.name}.") for other in candidates):
             siblings[candidate.parent, candidate.kind].append(candidate)
-    producers = {c.name: c.producer for c in after}
-    blocks = [
-        group
-        for group in siblings.values()
-        # Where a module around the last of them goes on from there, they are parts of a block.
-        if len(group) > 1
-        and all(
-            producers.get(name, group[-1].producer) == group[-1].producer
-            for name in _ancestors(group[-1].name)
-        )
-    ]
-    return min(blocks, key=lambda group: group[0].depth)[-1] if blocks else last
+    blocks = [group for group in siblings.values() if len(group) > 1]
+    if not blocks:
+        return last
+    end = min(blocks, key=lambda group: group[0].depth)[-1]
+    # They may themselves be parts of a block, or of a stage that goes on from there.
+    around = [c for c in after if c.name in _ancestors(end.name)]
+    return min(around, key=lambda c: c.depth, default=end)
 
 
 def _outermost_last(candidates: Sequence[Candidate]) -> Candidate:
