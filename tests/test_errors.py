@@ -69,3 +69,11 @@ def test_importing_ttame_imports_neither_torch_nor_lightning() -> None:
     code = "import sys, ttame, ttame.errors; print({'torch', 'lightning'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [("\n\n  one \ntwo", "one"), ("one", "one"), ("", "ValueError"), (" \n ", "ValueError")],
+)
+def test_the_first_line_of_a_foreign_error(message: str, expected: str) -> None:
+    assert errors.first_line(ValueError(message)) == expected

@@ -34,6 +34,17 @@ class TrainingError(TtameError):
     """A training cannot start or had to stop; finished work is kept."""
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of a message that is not blank; the error's kind where there is none.
+
+    Example:
+        >>> first_line(ValueError("no such size at line 3")), first_line(KeyError())
+        ('no such size at line 3', 'KeyError')
+    """
+    lines = (line.strip() for line in str(error).splitlines())
+    return next(filter(None, lines), type(error).__name__)
+
+
 def unknown_name(
     kind: str, name: object, valid: Iterable[str], advice: str = ""
 ) -> UnknownNameError:

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ttame.errors import StorageError
+from ttame.errors import StorageError, first_line
 from ttame.files import write_atomically
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ def load(
         attention.load_state_dict(state)
     except RuntimeError as error:
         raise StorageError(
-            f"the weights in {folder} do not fit its description: {_first_line(error)}"
+            f"the weights in {folder} do not fit its description: {first_line(error)}"
         ) from error
     own = {"format", "ttame", "backbone", "attention"}
     provenance = {key: value for key, value in description.items() if key not in own}
@@ -309,7 +309,7 @@ def _read_weights(folder: Path, digest: str | None) -> dict[str, Tensor]:
     except StorageError:
         raise
     except Exception as error:  # safetensors has no error class of its own to name here
-        raise StorageError(f"cannot read {folder / WEIGHTS}: {_first_line(error)}") from error
+        raise StorageError(f"cannot read {folder / WEIGHTS}: {first_line(error)}") from error
     return {
         name: tensor.float() if tensor.is_floating_point() else tensor
         for name, tensor in state.items()
@@ -331,7 +331,3 @@ def _weights_of(folder: Path, digest: str | None) -> bytes:
 def _stored(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
     tensor = tensor.detach().cpu().contiguous()
     return tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

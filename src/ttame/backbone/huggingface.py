@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ttame.backbone.processor import measured_preprocessing
 from ttame.backbone.source import Loaded, Request, register_source
 from ttame.backbone.weights import check_fit, downloading, read_weights
-from ttame.errors import BackboneError, InputError, StorageError
+from ttame.errors import BackboneError, InputError, StorageError, first_line
 from ttame.images.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def _configuration(folder: Path, request: Request) -> Any:
     except Exception as error:  # whatever a configuration's own checks raise
         raise BackboneError(
             f"transformers {__version__} cannot read the configuration of hf/{request.name}: "
-            f"{_first_line(error)}"
+            f"{first_line(error)}"
         ) from error
     unknown = sorted(set(unknown) & set(request.model_args))
     if unknown:
@@ -157,7 +157,7 @@ def _untrained(config: Any) -> nn.Module:
         )
     except Exception as error:  # some families need further packages, or other settings
         raise BackboneError(
-            f"transformers cannot build this {config.model_type}: {_first_line(error)}"
+            f"transformers cannot build this {config.model_type}: {first_line(error)}"
         ) from error
     return model.float()
 
@@ -177,7 +177,7 @@ def _with_weights(config: Any, state: dict[str, Tensor], origin: str) -> nn.Modu
         )
     except Exception as error:  # a damaged state can fail anywhere
         raise BackboneError(
-            f"the weights of {origin} do not fit {kind.__name__}: {_first_line(error)}"
+            f"the weights of {origin} do not fit {kind.__name__}: {first_line(error)}"
         ) from error
     shapes = [
         f"{name} is {tuple(came)} instead of {tuple(expected)}"
@@ -225,7 +225,7 @@ def _preprocessing(folder: Path, request: Request) -> Preprocessing:
         )
     except Exception as error:  # no file, no such class, a missing package
         raise BackboneError(
-            f"hf/{request.name} has no image processor that can be read ({_first_line(error)}); "
+            f"hf/{request.name} has no image processor that can be read ({first_line(error)}); "
             "save it there (AutoImageProcessor ... .save_pretrained(FOLDER)), or say how photos "
             "are to be prepared with load_backbone(..., preprocessing=Preprocessing(...))"
         ) from error
@@ -260,8 +260,3 @@ def _class_names(config: Any) -> tuple[str, ...] | None:
     if made_up or sorted(labels) != list(range(config.num_labels)):
         return None
     return tuple(labels[index] for index in range(config.num_labels))
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from ttame.errors import BackboneError, StorageError
+from ttame.errors import BackboneError, StorageError, first_line
 
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
 _PREFIXES = ("module.", "_orig_mod.")
@@ -94,8 +94,7 @@ def read_plain(path: Path, advice: str) -> Any:
             f"it could run code; nothing of it was run; {advice}"
         ) from error
     except Exception as error:  # a damaged pickle may raise anything
-        line = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise StorageError(f"{path} is no readable torch file: {line}") from error
+        raise StorageError(f"{path} is no readable torch file: {first_line(error)}") from error
 
 
 def _refused(path: Path, error: pickle.UnpicklingError) -> list[str]:
@@ -167,14 +166,24 @@ def check_fit(model: str, origin: str, faults: Mapping[str, Sequence[str]]) -> N
     Raises:
         BackboneError: There are faults; some are named.
     """
-    found = [_some(what, names) for what, names in faults.items() if names]
+    found = listed_faults(faults)
     if found:
         raise BackboneError(f"the weights of {origin} do not fit {model}: {'; '.join(found)}")
 
 
-def _some(what: str, names: Sequence[str], most: int = 3) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"{what}: {', '.join(names[:most])}{more}"
+def listed_faults(faults: Mapping[str, Sequence[str]], most: int = 3) -> list[str]:
+    """Say what is wrong with which weights, naming some of them; nothing where there are none.
+
+    Example:
+        >>> listed_faults({"missing": ["a", "b", "c", "d"], "not known": []})
+        ['missing: a, b, c and 1 more']
+    """
+    return [
+        f"{what}: {', '.join(names[:most])}"
+        + (f" and {len(names) - most} more" if len(names) > most else "")
+        for what, names in faults.items()
+        if names
+    ]
 
 
 @contextmanager
@@ -191,7 +200,6 @@ def downloading(source: str, advice: str = _ADVICE) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # hubs raise errors of many libraries
-        words = str(error).strip().splitlines() or [type(error).__name__]
         raise BackboneError(
-            f"cannot fetch the pretrained weights of {source}: {words[0]}; {advice}"
+            f"cannot fetch the pretrained weights of {source}: {first_line(error)}; {advice}"
         ) from error

@@ -18,7 +18,7 @@ from ttame.backbone.weights import WeightFile
 from ttame.checkpoints.nodes import module_of
 from ttame.checkpoints.reading import BODY, Checkpoint
 from ttame.checkpoints.settings import CheckpointSettings
-from ttame.errors import StorageError, TtameError
+from ttame.errors import StorageError, TtameError, first_line
 from ttame.images.preprocessing import Preprocessing
 
 CLASSIFIER = "classifier.safetensors"
@@ -91,8 +91,9 @@ def _building(source: str, size: tuple[int, int]) -> Iterator[None]:
     except TtameError:
         raise
     except (RuntimeError, AssertionError, ValueError) as error:  # torchvision's own
-        line = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise StorageError(f"{source} does not take images of {size} pixels: {line}") from error
+        raise StorageError(
+            f"{source} does not take images of {size} pixels: {first_line(error)}"
+        ) from error
 
 
 def _missing(model: nn.Module, body: Mapping[str, Tensor], source: str, path: Path) -> list[str]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ttame.attention import BRANCHES, AttentionMechanism
+from ttame.backbone.weights import listed_faults
 from ttame.checkpoints.reading import MECHANISM
 from ttame.errors import StorageError, unknown_name
 
@@ -22,7 +23,6 @@ _THEIRS = {"conv": "convs", "norm": "bns"}
 _PUBLISHED = ("tame", "ttame")
 # A counter that evaluation does not read.
 _COUNTER = "num_batches_tracked"
-_MOST = 3
 
 _log = logging.getLogger(__name__)
 
@@ -108,18 +108,17 @@ def mechanism_state(
     wrong = [
         n for n in own if n not in missing and _shape(tensors, theirs[n]) not in (shapes[n], None)
     ]
-    faults = [
-        *_listed("missing", [MECHANISM + theirs[n] for n in missing]),
-        *_listed("not known", [MECHANISM + name for name in unknown]),
-        *_listed(
-            "of another shape",
-            [
+    faults = listed_faults(
+        {
+            "missing": [MECHANISM + theirs[n] for n in missing],
+            "not known": [MECHANISM + name for name in unknown],
+            "of another shape": [
                 f"{MECHANISM}{theirs[n]} is {_shape(tensors, theirs[n])} instead of {shapes[n]}"
                 f"{_of_layer(n, layers)}"
                 for n in wrong
             ],
-        ),
-    ]
+        }
+    )
     if faults:
         raise StorageError(
             f"the attention mechanism of {path} does not fit the branch {attention.branch!r} on "
@@ -163,8 +162,3 @@ def _shape(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...] | None:
 def _of_layer(name: str, layers: Sequence[str]) -> str:
     match = _OURS.fullmatch(name)
     return "" if match is None else f" (for layer {layers[int(match[1])]})"
-
-
-def _listed(what: str, names: list[str]) -> list[str]:
-    more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
-    return [f"{what}: {', '.join(names[:_MOST])}{more}"] if names else []
