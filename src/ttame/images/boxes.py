@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from PIL import Image
 
 from ttame.errors import InputError
 from ttame.images.listfiles import (
@@ -20,6 +19,7 @@ from ttame.images.listfiles import (
     find_column,
     label_of,
 )
+from ttame.images.marks import marked_lines
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,25 +78,17 @@ def read_boxes(path: str | Path) -> list[BoxedPhoto]:
             photo, or a photo cannot be read; the message gives the line.
     """
     path = Path(path).expanduser()
-    found: dict[tuple[Path, int | None], list[Box]] = {}
-    sizes: dict[Path, tuple[int, int]] = {}
+    found: dict[tuple[Path, tuple[int, int], int | None], list[Box]] = {}
     columns, rows = csv_rows(path)
     file, label, corners = _places(columns, path)
-    for line, row in rows:
-        where = f"CSV {str(path)!r}, line {line}"
-        name = cell(row, file)
-        if not name:
-            raise InputError(f"{where} names no photo; fill in or delete the line")
-        photo = path.parent / name
-        if photo not in sizes:
-            sizes[photo] = photo_size(photo, where)
-        box = _box([cell(row, corner) for corner in corners], sizes[photo], where)
-        found.setdefault((photo, label_of(cell(row, label), where)), []).append(box)
+    for where, row, photo, size in marked_lines(path, rows, file):
+        box = _box([cell(row, corner) for corner in corners], size, where)
+        found.setdefault((photo, size, label_of(cell(row, label), where)), []).append(box)
     if not found:
         raise InputError(f"CSV {str(path)!r} holds no box; write one a line")
     return [
-        BoxedPhoto(photo, sizes[photo], tuple(boxes), label)
-        for (photo, label), boxes in found.items()
+        BoxedPhoto(photo, size, tuple(boxes), label)
+        for (photo, size, label), boxes in found.items()
     ]
 
 
@@ -144,29 +136,6 @@ def squashed(preprocessing: Preprocessing) -> Preprocessing:
         ((0.5, 1.0), (0, 0))
     """
     return replace(preprocessing, resize=None)
-
-
-def photo_size(path: Path, where: str, kind: str = "photo") -> tuple[int, int]:
-    """Read width and height of an upright photo, or of a mask, without decoding it.
-
-    Args:
-        path: The image file.
-        where: File and line that name it, for the message.
-        kind: What it is, for the message.
-
-    Raises:
-        InputError: It cannot be read.
-    """
-    try:
-        with Image.open(path) as image:
-            # Only the header has been read: swapping the sides of an empty picture is free.
-            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-            return (image.height, image.width) if turned else image.size
-    except Exception as error:  # damaged headers raise whatever the format's reader stumbles on
-        raise InputError(
-            f"{where}: {kind} {str(path)!r} cannot be read ({error}); write paths relative to the "
-            "CSV file's own folder"
-        ) from None
 
 
 def _places(columns: list[str], path: Path) -> tuple[int, int | None, list[int]]:

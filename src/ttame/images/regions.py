@@ -11,7 +11,6 @@ import torch
 from PIL import Image, ImageOps
 
 from ttame.errors import InputError
-from ttame.images.boxes import photo_size
 from ttame.images.listfiles import (
     LABEL_COLUMNS,
     PATH_COLUMNS,
@@ -20,6 +19,7 @@ from ttame.images.listfiles import (
     find_column,
     label_of,
 )
+from ttame.images.marks import marked_lines, upright_size
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -68,8 +68,7 @@ def read_regions(path: str | Path) -> list[MaskedPhoto]:
             they differ in size; the message gives the line.
     """
     path = Path(path).expanduser()
-    found: dict[tuple[Path, int | None], list[Path]] = {}
-    sizes: dict[Path, tuple[int, int]] = {}
+    found: dict[tuple[Path, tuple[int, int], int | None], list[Path]] = {}
     columns, rows = csv_rows(path)
     file, mask = find_column(columns, PATH_COLUMNS), find_column(columns, MASK_COLUMNS)
     label = find_column(columns, LABEL_COLUMNS)
@@ -78,28 +77,23 @@ def read_regions(path: str | Path) -> list[MaskedPhoto]:
             f"CSV {str(path)!r} has the columns {columns}; expected one of "
             f"{', '.join(PATH_COLUMNS)}, and one of {', '.join(MASK_COLUMNS)}"
         )
-    for line, row in rows:
-        where = f"CSV {str(path)!r}, line {line}"
-        names = cell(row, file), cell(row, mask)
-        for name, kind in zip(names, ("photo", "mask"), strict=True):
-            if not name:
-                raise InputError(f"{where} names no {kind}; fill in or delete the line")
-        photo, region = (path.parent / name for name in names)
-        if photo not in sizes:
-            sizes[photo] = photo_size(photo, where)
-        size = photo_size(region, where, "mask")
-        if size != sizes[photo]:
+    for where, row, photo, size in marked_lines(path, rows, file):
+        name = cell(row, mask)
+        if not name:
+            raise InputError(f"{where} names no mask; fill in or delete the line")
+        region = path.parent / name
+        width, height = upright_size(region, where, "mask")
+        if (width, height) != size:
             raise InputError(
-                f"{where}: expected a mask of the photo's size, {sizes[photo][0]} x "
-                f"{sizes[photo][1]} pixels, got {str(region)!r} with {size[0]} x {size[1]}; check "
-                "that it belongs to this photo"
+                f"{where}: expected a mask of the photo's size, {size[0]} x {size[1]} pixels, got "
+                f"{str(region)!r} with {width} x {height}; check that it belongs to this photo"
             )
-        found.setdefault((photo, label_of(cell(row, label), where)), []).append(region)
+        found.setdefault((photo, size, label_of(cell(row, label), where)), []).append(region)
     if not found:
         raise InputError(f"CSV {str(path)!r} holds no mask; write one a line")
     return [
-        MaskedPhoto(photo, sizes[photo], tuple(masks), label)
-        for (photo, label), masks in found.items()
+        MaskedPhoto(photo, size, tuple(masks), label)
+        for (photo, size, label), masks in found.items()
     ]
 
 
