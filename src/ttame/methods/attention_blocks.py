@@ -92,14 +92,30 @@ def attention_pass(backbone: Backbone, images: Tensor, *, gradients: bool = Fals
         gradients: Record for :meth:`AttentionPass.gradients`.
 
     Raises:
-        BackboneError: The backbone does not name its layers.
-        BackboneError: It has no self-attention between all its patches.
+        BackboneError: The backbone does not name its layers, or has no self-attention between all
+            its patches.
+    """
+    return recorded_pass(backbone, images, Recording(gradients))
+
+
+def recorded_pass(
+    backbone: Backbone, images: Tensor, recording: Recording, *, from_images: bool = False
+) -> AttentionPass:
+    """Classify images under a recording, which may change how gradients flow.
+
+    Args:
+        backbone: A vision transformer; left exactly as it was.
+        images: Its normalised input, (B, C, H, W).
+        recording: New; afterwards it has seen the attention.
+        from_images: Let all that depends on the images have a gradient, in the first block too.
+
+    Raises:
+        BackboneError: As of :func:`attention_pass`.
     """
     module = named(backbone)
     # Tensors made under inference mode cannot take part in a backward pass; their copies can.
-    with torch.inference_mode(False), torch.set_grad_enabled(gradients):
-        recording = Recording(gradients)
-        images = images.detach().clone()
+    with torch.inference_mode(False), torch.set_grad_enabled(recording.gradients):
+        images = images.detach().clone().requires_grad_(from_images)
         with recording:
             logits = module.logits(images)
     seen = tuple(recording.seen)

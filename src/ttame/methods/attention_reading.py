@@ -45,7 +45,6 @@ def reading(backbone: Backbone) -> Reading:
     that it does not depend on any photo.
 
     Raises:
-        BackboneError: The backbone does not name its layers.
         BackboneError: As of :func:`attention_pass`, or the logits do not depend on the attention.
     """
     if backbone not in _READINGS:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ttame.errors import BackboneError
-from ttame.methods.attention_blocks import Recording, checked_tokens, named
+from ttame.methods.attention_blocks import Recording, recorded_pass
 from ttame.methods.registry import register
 
 if TYPE_CHECKING:
@@ -49,23 +49,19 @@ def attnlrp(backbone: Backbone, images: Tensor, classes: Tensor, gamma: float = 
         (B, n, h, w), any sign, one value per patch.
 
     Raises:
-        BackboneError: The backbone does not name its layers.
-        BackboneError: It has no self-attention between all its patches.
+        BackboneError: The backbone does not name its layers, or has no self-attention between all
+            its patches.
     """
+    rules = RelevanceRules(gamma)
+    passed = recorded_pass(backbone, images, rules, from_images=True)
     with torch.inference_mode(False), torch.enable_grad():
-        rules = RelevanceRules(gamma)
-        images = images.detach().clone().requires_grad_()
-        with rules:
-            logits = named(backbone).logits(images)
-        layout = checked_tokens(named(backbone), rules.seen, images)
         embeddings = rules.embeddings(rules.seen[0].shape[-1])
         relevances = []
         for column in classes.T:
-            target = logits.gather(1, column.clone()[:, None]).sum()
+            target = passed.logits.gather(1, column.clone()[:, None]).sum()
             (gradient,) = torch.autograd.grad(target, embeddings, retain_graph=True)
             relevances.append((embeddings * gradient).sum(dim=-1).detach())
-    patches = torch.stack(relevances, dim=1)[..., layout.prefix :]
-    return patches.reshape(*classes.shape, *layout.grid)
+    return passed.to_map(torch.stack(relevances, dim=1))
 
 
 class RelevanceRules(Recording):

@@ -44,8 +44,8 @@ def chefer(backbone: Backbone, images: Tensor, classes: Tensor) -> Tensor:
         (B, n, h, w), at least 0, one value per patch.
 
     Raises:
-        BackboneError: The backbone does not name its layers.
-        BackboneError: It has no self-attention between all its patches.
+        BackboneError: The backbone does not name its layers, or has no self-attention between all
+            its patches.
     """
     passed = attention_pass(backbone, images, gradients=True)
     start = readout(backbone, passed.attention[-1].detach(), passed.tokens)

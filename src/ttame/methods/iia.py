@@ -61,8 +61,8 @@ def iia(backbone: Backbone, images: Tensor, classes: Tensor, steps: int = 10) ->
         (B, n, h, w) at the layer's resolution, or one value per patch.
 
     Raises:
-        BackboneError: The backbone does not name its layers.
-        BackboneError: No layer has a gradient, or the transformer's blocks are not found.
+        BackboneError: The backbone does not name its layers, none has a gradient, or the
+            transformer's blocks are not found.
     """
     try:
         blocks = reading(backbone).blocks

@@ -47,8 +47,9 @@ def legrad(backbone: Backbone, images: Tensor, classes: Tensor, last: int | None
         (B, n, h, w), at least 0, one value per patch.
 
     Raises:
-        BackboneError: The backbone does not name its layers, or ``last`` is not positive.
-        BackboneError: It has no self-attention between all its patches, or no blocks side by side.
+        InputError: ``last`` is not positive.
+        BackboneError: The backbone does not name its layers, or has no self-attention between all
+            its patches or no blocks side by side.
     """
     if last is not None and last < 1:
         raise InputError(f"expected at least one block for LeGrad, got last={last}")
@@ -72,7 +73,6 @@ def layerwise_pass(backbone: Backbone, images: Tensor) -> AttentionPass:
         matrices (B, heads, T, T).
 
     Raises:
-        BackboneError: The backbone does not name its layers.
         BackboneError: As of :func:`legrad`.
     """
     module = named(backbone)

@@ -41,8 +41,8 @@ def rollout(backbone: Backbone, images: Tensor, classes: Tensor, residual: float
         (B, n, h, w) in [0, 1], one value per patch.
 
     Raises:
-        BackboneError: The backbone does not name its layers.
-        BackboneError: It has no self-attention between all its patches.
+        BackboneError: The backbone does not name its layers, or has no self-attention between all
+            its patches.
     """
     passed = attention_pass(backbone, images)
     matrices = [mix(attention.mean(dim=1), residual) for attention in passed.attention]
@@ -74,8 +74,8 @@ def gradient_rollout(backbone: Backbone, images: Tensor, classes: Tensor) -> Ten
         (B, n, h, w) in [0, 1], one value per patch.
 
     Raises:
-        BackboneError: The backbone does not name its layers.
-        BackboneError: It has no self-attention between all its patches.
+        BackboneError: The backbone does not name its layers, or has no self-attention between all
+            its patches.
     """
     passed = attention_pass(backbone, images, gradients=True)
     start = readout(backbone, passed.attention[-1].detach(), passed.tokens)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ttame.methods.attention_blocks import AttentionPass, attention_pass, checked_tokens, named
+from ttame.methods.attention_blocks import AttentionPass, attention_pass, recorded_pass
 from ttame.methods.attention_reading import readout
 from ttame.methods.attnlrp import RelevanceRules
 from ttame.methods.explicit_attention import SOFTMAX
@@ -48,8 +48,8 @@ def transformer_lrp(backbone: Backbone, images: Tensor, classes: Tensor) -> Tens
         (B, n, h, w), at least 0, one value per patch.
 
     Raises:
-        InputError: The backbone does not name its layers.
-        BackboneError: It has no self-attention between all its patches.
+        BackboneError: The backbone does not name its layers, or has no self-attention between all
+            its patches.
     """
     passed = attention_pass(backbone, images, gradients=True)
     ruled = relevance_pass(backbone, images)
@@ -85,17 +85,11 @@ def relevance_pass(backbone: Backbone, images: Tensor) -> AttentionPass:
         its relevance.
 
     Raises:
-        InputError: The backbone does not name its layers.
-        BackboneError: It has no self-attention between all its patches.
+        BackboneError: The backbone does not name its layers, or has no self-attention between all
+            its patches.
     """
-    module = named(backbone)
-    with torch.inference_mode(False), torch.enable_grad():
-        rules = PositiveRules()
-        # All that depends on the image takes part in sums and products, in the first block too.
-        images = images.detach().clone().requires_grad_()
-        with rules:
-            logits = module.logits(images)
-    return AttentionPass(logits, tuple(rules.seen), checked_tokens(module, rules.seen, images))
+    # All that depends on the image takes part in sums and products, in the first block too.
+    return recorded_pass(backbone, images, PositiveRules(), from_images=True)
 
 
 def attention_relevance(ruled: AttentionPass, classes: Tensor) -> list[Tensor]:
