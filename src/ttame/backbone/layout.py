@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from ttame.backbone.token_order import Size, in_rows
 from ttame.errors import BackboneError
-
-Size = tuple[int, int]
 
 # More tokens than this in front of the patches are no class, distillation or register tokens.
 _MOST_PREFIX_TOKENS = 64
@@ -24,10 +23,12 @@ class Layout(NamedTuple):
     Attributes:
         order: Which of the three.
         prefix: Number of tokens in front of the patch tokens (class, distillation, registers).
+        strides: Of tokens that are not row by row: see :mod:`ttame.backbone.token_order`.
     """
 
     order: str
     prefix: int = 0
+    strides: tuple[Size, ...] = ()
 
 
 def aspect_error(grid: Size, image: Size) -> float:
@@ -45,10 +46,12 @@ def plane_layout(shape: tuple[int, ...], image: Size) -> tuple[Layout | None, bo
     """Layout of a 4-D output for an image of size (h, w), and whether it is beyond doubt.
 
     Example:
-        >>> plane_layout((1, 56, 56, 96), (224, 224))
-        (Layout(order='channels_last', prefix=0), True)
-        >>> plane_layout((1, 56, 56, 56), (224, 224))
-        (Layout(order='channels_first', prefix=0), False)
+        >>> layout, certain = plane_layout((1, 56, 56, 96), (224, 224))
+        >>> layout.order, certain
+        ('channels_last', True)
+        >>> layout, certain = plane_layout((1, 56, 56, 56), (224, 224))
+        >>> layout.order, certain
+        ('channels_first', False)
     """
     first = aspect_error((shape[2], shape[3]), image)
     last = aspect_error((shape[1], shape[2]), image)
@@ -86,8 +89,8 @@ def token_layout(
         The layout, or None where the tokens fit no grid.
 
     Example:
-        >>> token_layout(201, (224, 224), [(14, 14)])
-        Layout(order='tokens', prefix=5)
+        >>> token_layout(201, (224, 224), [(14, 14)]) == Layout("tokens", prefix=5)
+        True
     """
     planes = list(planes)
     # The fewest: reduced keys and values are smaller planes, to which the rest would be a prefix.
@@ -111,25 +114,28 @@ def token_layout(
     return Layout("tokens", rest) if 0 <= rest < rows and min(rows, columns) > 1 else None
 
 
-def _channels_first(output: Tensor, prefix: int, image: Size) -> Tensor:  # noqa: ARG001
+def _channels_first(output: Tensor, layout: Layout, image: Size) -> Tensor:  # noqa: ARG001
     return output
 
 
-def _channels_last(output: Tensor, prefix: int, image: Size) -> Tensor:  # noqa: ARG001
+def _channels_last(output: Tensor, layout: Layout, image: Size) -> Tensor:  # noqa: ARG001
     return output.permute(0, 3, 1, 2)
 
 
-def _tokens(output: Tensor, prefix: int, image: Size) -> Tensor:
+def _tokens(output: Tensor, layout: Layout, image: Size) -> Tensor:
+    prefix = layout.prefix
     grid = token_grid(output.shape[1] - prefix, image) if output.shape[1] > prefix else None
     if grid is None:
         raise BackboneError(
             f"expected more than {prefix} tokens, got an output of shape {tuple(output.shape)}"
         )
     patches = output[:, prefix:]
+    if layout.strides:
+        return in_rows(patches, grid, layout.strides)
     return patches.transpose(1, 2).reshape(patches.shape[0], patches.shape[2], *grid)
 
 
-_TO_MAP: dict[str, Callable[[Tensor, int, Size], Tensor]] = {
+_TO_MAP: dict[str, Callable[[Tensor, Layout, Size], Tensor]] = {
     "channels_first": _channels_first,
     "channels_last": _channels_last,
     "tokens": _tokens,
@@ -148,7 +154,7 @@ def to_map(output: Tensor, layout: Layout, image: Size) -> Tensor:
     Raises:
         BackboneError: There are no patch tokens behind the prefix.
     """
-    return _TO_MAP[layout.order](output, layout.prefix, image)
+    return _TO_MAP[layout.order](output, layout, image)
 
 
 def class_token_product(output: Tensor, layout: Layout, image: Size) -> Tensor:

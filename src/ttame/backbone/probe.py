@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from ttame.backbone.layers import Candidate
-from ttame.backbone.layout import Layout, Size, plane_layout, to_map, token_layout
+from ttame.backbone.layout import Layout, plane_layout, to_map, token_grid, token_layout
 from ttame.backbone.linear import final_linear
 from ttame.backbone.outputs import first_tensor, flat_logits
+from ttame.backbone.token_order import Size, TokenOrder
 
 
 @dataclass(frozen=True)
@@ -147,10 +148,14 @@ def _layouts(model: nn.Module, records: list[_Record], image: Size) -> list[Layo
     planes: list[Size] = []
     last_certain: Layout | None = None
     by_class = _certain_layouts(records, image)
+    order = TokenOrder(model)
     for record in records:
         shape = () if record.output is None else tuple(record.output.shape)
         if len(shape) == 3:
-            layouts.append(token_layout(shape[1], image, planes, declared))
+            tokens = token_layout(shape[1], image, planes, declared)
+            grid = None if tokens is None else token_grid(shape[1] - tokens.prefix, image)
+            strides = order.strides(record.name, grid)
+            layouts.append(tokens and tokens._replace(strides=strides))
             continue
         layout, certain = plane_layout(shape, image)
         if certain:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
-from ttame.backbone.layout import Size, aspect_error, token_grid
+from ttame.backbone.layout import aspect_error, token_grid
+from ttame.backbone.token_order import Size
 from ttame.errors import BackboneError
 
 if TYPE_CHECKING:
@@ -43,8 +44,14 @@ def patch_tokens(backbone: ModuleBackbone, tokens: int, image: Size) -> TokenGri
         image: Height and width of the input that gave them.
 
     Raises:
-        BackboneError: No layer of the classifier gives this many tokens for such an image.
+        BackboneError: No layer of the classifier gives this many tokens for such an image, or they
+            are not row by row.
     """
+    if any(c.layout.strides for c in _token_layers(backbone)):
+        raise BackboneError(
+            f"{backbone.identity.name} takes its tokens apart window by window, so that its "
+            "attention matrices do not speak of rows of patches"
+        )
     prefixes = Counter(c.layout.prefix for c in _token_layers(backbone))
     # The blocks are many; what comes before their prefix tokens are added is little.
     for prefix, _ in prefixes.most_common():
