@@ -38,6 +38,11 @@ class Tiny:
     architecture: str | None = None
     size: int = 32
 
+    @property
+    def any_size(self) -> bool:
+        """Whether the input may have another size; small sizes belong to position embeddings."""
+        return self.size > 32 and "image_size" not in self.values
+
 
 # Transformers with one resolution: a late block, and the last norm where it keeps the tokens.
 _ONE = ((16, 4, 4),)

@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,9 @@ TESTS = Path(__file__).resolve().parents[2] / "tests"
 
 # Classes of the classifier that a network which is published without one gets.
 CLASSES = 10
+
+# Pictures for tiny configurations of transformers that take any size; deep grids have some cells.
+PICTURE = 256
 
 
 class AbsentError(Exception):
@@ -144,7 +147,10 @@ def _huggingface_build(name: str) -> nn.Module:
 
 def _huggingface_load(name: str, folder: Path) -> tuple[str, dict[str, Any]]:
     table = _tiny_huggingface()
-    return f"hf/{table.save_description(table.FAMILIES[name], folder)}", {}
+    tiny = table.FAMILIES[name]
+    if tiny.any_size:
+        tiny = replace(tiny, size=PICTURE)
+    return f"hf/{table.save_description(tiny, folder)}", {}
 
 
 LIBRARIES: dict[str, Library] = {

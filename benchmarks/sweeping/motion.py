@@ -1,12 +1,10 @@
-"""Whether a map moves with what is in the picture, told from an untrained classifier.
+"""Whether a map moves when the picture is shifted, told from an untrained classifier.
 
-Pictures: noise, and four times the same noise with a square of other noise in another quadrant
-each. What the square changes in the map, ``|map(with) - map(without)|``, has a centre of mass. Its
-displacement, as a share of the square's own (least squares over both axes), is 1 where the map
-follows the square exactly and 0 where it does not care. Borders, position embeddings and random
-weights make patterns of their own in every map; they are the same for all five pictures and drop
-out. (Without the square it cannot be plain grey: normalisations turn the nothing that they find
-there into anything, so that the slightest effect of the square changes the whole map.)
+Pictures of noise are rolled up, down, left and right. How far a map has moved is found by phase
+correlation (Kuglin and Hines, 1975): of the product of one map's spectrum with the conjugate of the
+other's only the phase is kept, so that the inverse transform is a peak at the displacement, near 1
+where nothing else has changed. Borders, position embeddings and random weights make patterns of
+their own in every map; what all shifts of a picture have in common is taken off before.
 """
 
 from __future__ import annotations
@@ -17,71 +15,82 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Maps of 4 x 4 independent random numbers reach it in 1 of 1,000 cases.
-LEAST = 0.2
+Size = tuple[int, int]
 
-CENTRES = ((0.25, 0.25), (0.25, 0.75), (0.75, 0.25), (0.75, 0.75))
-"""Row and column of the squares' centres, as shares of the picture."""
+DIRECTIONS = ((1, 0), (-1, 0), (0, 1), (0, -1))
+"""Down, up, right and left."""
 
-
-def moved_squares(channels: int, height: int, width: int) -> Tensor:
-    """Make the five pictures (5, C, H, W) in [0, 1]; the one without a square is the last."""
-    generator = torch.Generator().manual_seed(0)
-    half = (height // 2, width // 2)
-    ground = torch.rand(1, channels, 16, 16, generator=generator)
-    cells = torch.rand(1, channels, 8, 8, generator=generator)
-    square = F.interpolate(cells, size=half, mode="nearest")[0]
-    ground = F.interpolate(ground, size=(height, width), mode="nearest")
-    pictures = ground.repeat(len(CENTRES) + 1, 1, 1, 1)
-    for picture, (row, column) in zip(pictures, CENTRES, strict=False):
-        top = 0 if row < 0.5 else height - half[0]
-        left = 0 if column < 0.5 else width - half[1]
-        picture[:, top : top + half[0], left : left + half[1]] = square
-    return pictures
+PICTURES = 2
+# Rows and columns of the noise in a picture.
+GRAIN = 16
 
 
-def displacement(maps: Tensor) -> float:
-    """How far maps (5, n, h, w) of the five pictures move with the square: 1 is all the way.
-
-    The changes of the n maps of a picture are added.
+def shift_for(grids: Sequence[Size], picture: Size) -> Size:
+    """Rows and columns of pixels to shift by: a quarter of the coarsest grid, in whole cells.
 
     Example:
-        >>> maps = torch.zeros(5, 1, 2, 2)
-        >>> for index in range(4):
-        ...     maps[index].view(-1)[index] = 1
-        >>> displacement(maps), displacement(maps.flip(3)), displacement(torch.zeros(5, 3, 2, 2))
-        (1.0, 0.0, 0.0)
+        >>> shift_for([(28, 28), (7, 7)], (224, 224)), shift_for([(4, 2)], (64, 64))
+        ((64, 64), (16, 32))
     """
-    maps = maps.double()
-    changes = (maps[:-1] - maps[-1]).abs().sum(dim=1)
-    total = changes.sum(dim=(1, 2))
-    if not (total > 0).all():
-        return 0.0
-    rows, columns = ((torch.arange(n, dtype=maps.dtype) + 0.5) / n for n in maps.shape[2:])
-    centres = torch.stack(
-        [(changes.sum(2) * rows).sum(1), (changes.sum(1) * columns).sum(1)], dim=1
+    rows, columns = (
+        round(max(1, round(cells / 4)) * pixels / cells)
+        for cells, pixels in zip(map(min, zip(*grids, strict=True)), picture, strict=True)
     )
-    centres = centres / total[:, None]
-    own = torch.tensor(CENTRES, dtype=maps.dtype)
-    own = own - own.mean(dim=0)
-    return float((own * (centres - centres.mean(dim=0))).sum() / own.square().sum())
+    return rows, columns
 
 
-def scrambled(moved: Sequence[float]) -> int | None:
-    """Find a layer that moves less than half as far as a deeper one, which sees more widely.
-
-    Args:
-        moved: Displacement of every layer, shallow to deep.
+def shifted_pictures(channels: int, picture: Size, shift: Size) -> Tensor:
+    """Make ``PICTURES`` pictures of noise in [0, 1], and all of them rolled in each direction.
 
     Returns:
-        The first such layer, or None. Displacements below ``LEAST`` say nothing of the others.
+        (5 * ``PICTURES``, C, H, W); first those that are not shifted.
+    """
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.rand(PICTURES, channels, GRAIN, GRAIN, generator=generator)
+    noise = F.interpolate(noise, size=picture, mode="nearest")
+    rolled = [noise.roll((r * shift[0], c * shift[1]), dims=(2, 3)) for r, c in DIRECTIONS]
+    return torch.cat([noise, *rolled])
+
+
+def peaks(maps: Tensor, picture: Size, shift: Size) -> list[float]:
+    """Look where the maps of the shifted pictures have moved to.
+
+    Args:
+        maps: (5 * ``PICTURES``, n, h, w) of :func:`shifted_pictures`.
+        picture: Height and width of the pictures.
+        shift: Rows and columns that they were shifted by.
+
+    Returns:
+        For each direction the height of the peak, up to 1; 0 where it is a cell or more away from
+        where it belongs.
 
     Example:
-        >>> scrambled([0.9, 0.5, 0.6]), scrambled([0.9, 0.2, 0.6]), scrambled([0.0, 0.1])
-        (None, 1, None)
+        >>> pictures = shifted_pictures(3, (32, 32), (8, 8))
+        >>> [round(peak, 1) for peak in peaks(pictures, (32, 32), (8, 8))]
+        [0.9, 0.9, 0.9, 0.9]
+        >>> peaks(pictures.flip(2, 3), (32, 32), (8, 8))
+        [0.0, 0.0, 0.0, 0.0]
     """
-    for index, value in enumerate(moved[:-1]):
-        deeper = max(moved[index + 1 :])
-        if deeper >= LEAST and value < deeper / 2:
-            return index
-    return None
+    maps = maps.double().unflatten(0, (len(DIRECTIONS) + 1, PICTURES))
+    spectra = torch.fft.fft2(maps - maps.mean(dim=0))
+    found = []
+    for direction, spectrum in zip(DIRECTIONS, spectra[1:], strict=True):
+        product = (spectra[0].conj() * spectrum).sum(dim=(0, 1))
+        phase = product / product.abs().clamp_min(torch.finfo(product.real.dtype).tiny)
+        response = torch.fft.ifft2(phase).real
+        grid = (response.shape[0], response.shape[1])
+        peak = divmod(int(response.argmax()), grid[1])
+        away = [
+            _around(cell - way * pixels * cells / whole, cells)
+            for cell, way, pixels, cells, whole in zip(
+                peak, direction, shift, grid, picture, strict=True
+            )
+        ]
+        found.append(float(response.max()) if max(away) < 1 else 0.0)
+    return found
+
+
+def _around(distance: float, length: int) -> float:
+    """The shorter way round."""
+    distance = abs(distance) % length
+    return min(distance, length - distance)

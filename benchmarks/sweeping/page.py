@@ -18,10 +18,12 @@ it. This page tells which ones were: of every family of the libraries, the model
 parameters (of transformers, a tiny configuration), with random weights. Each is
 
 - loaded by its name alone, `ttame.load_backbone(NAME, pretrained=False)`, with default layers;
-- explained at its own input size by an untrained explainer: on pictures of noise with a square of
-  other noise in one of the four quadrants, what the square changes in the maps must move with it,
-  by at least a fifth of the way (`moved`: 1 is all the way; random maps of 4 x 4 cells reach a
-  fifth in 1 of 1,000 cases), and in no layer less than half as far as in a deeper one;
+- given the signal that training gives a classifier: weights that start at or near zero are drawn
+  anew, batch normalisations take over the statistics of the pictures;
+- explained at its own input size by an untrained explainer: when the picture is shifted up, down,
+  left and right, the maps must move just as far, and the cells of no layer may move otherwise in
+  more than two of the four directions (`moved`: mean height of the phase correlation's peaks, up to
+  1, where a peak in the wrong place is 0);
 - trained for one step on two pictures, smaller where it takes them: through the masked image and
   the classifier a finite gradient must reach every parameter of the attention mechanism, and one
   that is not zero every weight;
