@@ -16,7 +16,9 @@ import ttame
 from tiny_backbone import tiny_backbone
 from tiny_transformers import transformer
 from ttame.ablation import cell as cell_file
+from ttame.ablation import run as run_file
 from ttame.ablation.cell import read_outcome
+from ttame.benchmarking.lock import check_unlocked, one_run
 from ttame.errors import BackboneError, InputError, TrainingError
 
 SCRIPT = Path(killed_ablation.__file__)
@@ -177,6 +179,38 @@ def test_cells_may_be_added_and_settings_may_not_change(run, content, tmp_path):
     more = run({"name": "base"}, {"name": "more", "lr": 0.1}, resume=True)
     assert more.means["base"] == first.means["base"]
     assert more.scored == ["base", "more"]
+
+
+def refused(out: Path) -> bool:
+    with pytest.raises(InputError, match="another run is writing into"):
+        check_unlocked(out)
+    return True
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_second_run_into_the_folder_is_refused(run, tmp_path, resume):
+    out = tmp_path / "out"
+    with one_run(out), pytest.raises(InputError, match="another run is writing into"):
+        run({"name": "base"}, resume=resume)
+    assert [path.name for path in out.iterdir()] == [".lock"]
+
+
+def test_the_folder_is_locked_from_the_first_file_to_the_last(run, tmp_path, monkeypatch):
+    out, real, locked = tmp_path / "out", run_file.open_folder, []
+
+    def open_folder(*arguments):
+        locked.append(refused(out))
+        return real(*arguments)
+
+    def save(result, folder):
+        locked.append(refused(folder))
+
+    monkeypatch.setattr(run_file, "open_folder", open_folder)
+    monkeypatch.setattr("ttame.ablation.result.AblationResult.save", save)
+    monkeypatch.setattr(cell_file, "train", lambda *a, **s: 1 / 0)
+    run({"name": "base"})
+    assert locked == [True] * 3  # the run's folder, the cell's folder, the results
+    check_unlocked(out)
 
 
 @pytest.mark.parametrize(
