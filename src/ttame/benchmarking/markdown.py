@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ttame.benchmarking.benchmark_table import best_methods
-from ttame.errors import unknown_name
+from ttame.benchmarking.means import check_metrics, most_photos
 
 if TYPE_CHECKING:
     from ttame.benchmarking.benchmark_result import BenchmarkResult
@@ -47,14 +47,9 @@ def markdown_table(
         | A | **20.0** |
         | B | 30.0 |
     """
-    for name in metrics:
-        if name not in result.metrics:
-            raise unknown_name("metric", name, result.metrics)
+    check_metrics(metrics, result.metrics)
     means = result.means()
-    most = {
-        name: max((columns[name].n for columns in means.values() if name in columns), default=0)
-        for name in metrics
-    }
+    most = {name: most_photos(means, name) for name in metrics}
     best = {name: best_methods(result, name) for name in metrics}
     heads = [
         f"`{name}`{_ARROWS[result.metrics[name].higher_is_better]}"
