@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ttame.benchmarking.benchmark_table import best_methods
@@ -56,7 +56,7 @@ def markdown_table(
         + (f" (n={most[name]})" if most[name] < max(most.values()) else "")
         for name in metrics
     ]
-    lines = [_row(["method", *heads]), "|---" * (1 + len(heads)) + "|"]
+    lines = [markdown_row(["method", *heads]), "|---" * (1 + len(heads)) + "|"]
     for method, details in result.methods.items():
         if not any(name in means[method] for name in metrics):
             continue
@@ -71,12 +71,19 @@ def markdown_table(
             for name in metrics
         ]
         mark = " (control)" if details.get("control") else ""
-        lines.append(_row([f"{details.get('title', method)}{mark}", *cells]))
+        lines.append(markdown_row([f"{details.get('title', method)}{mark}", *cells]))
     return "\n".join(lines)
 
 
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def markdown_row(cells: Iterable[str]) -> str:
+    r"""Return one line of a table; a bar in a cell does not end it.
+
+    Example:
+        >>> print(markdown_row(["one | two", "3"]))
+        | one \| two | 3 |
+    """
+    escaped = (cell.replace("|", r"\|") for cell in cells)
+    return f"| {' | '.join(escaped)} |"
 
 
 def _cell(mean: Mean | None, *, digits: int, best: bool, most: int, intervals: bool) -> str:
