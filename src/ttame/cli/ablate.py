@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from ttame.cli.console import complain, say, stderr, stdout
+from ttame.cli.console import say, stderr, stdout, tell_left_out
+from ttame.cli.guard import interrupted
 from ttame.cli.options import ModelOption, WeightsOption
 
 
@@ -77,10 +78,8 @@ def ablate(
             command=shlex.join(["ttame", *sys.argv[1:]]),
         )
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"what was finished is in {out}; run the same command with --resume to continue"
-        ) from None
+        raise interrupted(out) from None
     stdout().print(result.table())
-    for file, reason in () if result.evaluation is None else result.evaluation.broken:
-        complain("left out", reason if file in reason else f"{file}: {reason}", "yellow")
+    if result.evaluation is not None:
+        tell_left_out(result.evaluation.broken)
     say(f"results in {out}, the table in ablation.md, the picture in ablation.png")

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ttame.cli.console import complain, progress_bar, say, stdout
+from ttame.cli.console import progress_bar, say, stdout, tell_left_out
+from ttame.cli.guard import interrupted
 from ttame.cli.options import (
     BatchSizeOption,
     DataOption,
@@ -159,13 +160,10 @@ def benchmark(
                 command=_command(sys.argv[1:]),
             )
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(
-                f"what was finished is in {out}; run the same command with --resume to continue"
-            ) from None
+            raise interrupted(out) from None
     console = stdout()
     console.print(result.table(width=console.width))
-    for file, reason in result.broken:
-        complain("left out", reason if file in reason else f"{file}: {reason}", "yellow")
+    tell_left_out(result.broken)
     say(f"results in {out}{', to be read in report.html' if report else ''}")
 
 
