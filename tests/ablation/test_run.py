@@ -255,10 +255,9 @@ def test_scoring_photos_that_were_trained_on_are_warned_of(run, folders, caplog)
 def test_processes_share_the_cells(content, tmp_path):
     told = []
     cells = changed({"base": "paper", "no skip": "no-skip"})
-    settings = {**content()["settings"], "precision": "32-true"}
-    alone = ttame.ablate(content(*cells, settings=settings), tmp_path / "alone")
+    alone = ttame.ablate(content(*cells), tmp_path / "alone")
     shared = ttame.ablate(
-        content(*cells, settings=settings),
+        content(*cells),
         tmp_path / "shared",
         jobs=2,
         progress=lambda name, done, total: told.append((name, done, total)),
