@@ -49,6 +49,8 @@ def test_loading_freezes_it():
     assert not any(module.training for module in backbone.modules())
     with pytest.raises(InputError, match="loaded already"):
         ttame.load_backbone(backbone, multi_label=True)
+    with pytest.raises(InputError, match="loaded already"):
+        ttame.load_backbone(backbone, multi_label=False)
 
 
 def test_it_is_trained_stored_and_explained(trained):

@@ -45,7 +45,7 @@ def benchmark(
     explainer: ExplainerOption = None,
     model: ModelOption = None,
     weights: WeightsOption = None,
-    multi_label: MultiLabelOption = False,
+    multi_label: MultiLabelOption = None,
     method_names: Annotated[
         str | None,
         typer.Option("--methods", help="Names separated by commas (ttame methods), or all."),
@@ -171,7 +171,7 @@ def _load(
     folder: Path | None,
     model: str | None,
     weights: Path | None,
-    multi_label: bool,
+    multi_label: bool | None,
     device: str,
     force: bool,
 ) -> tuple[Explainer | None, Backbone]:

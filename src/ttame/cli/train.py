@@ -34,7 +34,7 @@ def train(
     data: DataOption,
     out: Annotated[Path, typer.Option("--out", "-o", help="The explainer folder to write.")],
     weights: WeightsOption = None,
-    multi_label: MultiLabelOption = False,
+    multi_label: MultiLabelOption = None,
     preset: Annotated[str, typer.Option("--preset", help="fast or paper.")] = "fast",
     layer_names: Annotated[
         str | None,
