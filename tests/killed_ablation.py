@@ -9,7 +9,7 @@ import sys
 import torch
 
 import ttame
-from tiny_backbone import tiny_backbone
+from tiny_backbone import TINY_TRAINING, tiny_backbone
 from ttame.training.module import ExplainerTraining
 
 
@@ -31,10 +31,7 @@ def run(data: str, eval_data: str, out: str, steps_left: int, resume: bool) -> N
                 "model": tiny_backbone(classes=3),
                 "data": data,
                 "eval_data": eval_data,
-                "settings": {
-                    **{"epochs": 3, "batch_size": 6, "val_share": 0.25, "workers": 0},
-                    **{"device": "cpu", "precision": "32-true"},
-                },
+                "settings": {**TINY_TRAINING, "epochs": 3},
                 "cells": [{"name": "base"}, {"name": "no skip", "branch": "no-skip"}],
             },
             out,

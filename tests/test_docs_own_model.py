@@ -14,7 +14,7 @@ import torchvision
 from safetensors.torch import save_file
 
 import ttame
-from tiny_backbone import tiny_photos
+from tiny_backbone import TINY_TRAINING, tiny_photos
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "own-model.md"
 SECTIONS = {
@@ -23,10 +23,7 @@ SECTIONS = {
         r"^## (.*?)\n(.*?)(?=^## |\Z)", PAGE.read_text(encoding="utf-8"), re.M | re.S
     )
 }
-QUICK = {
-    "epochs": 1, "batch_size": 4, "val_share": 0.25, "workers": 0, "device": "cpu",
-    "precision": "32-true", "progress": False,
-}  # fmt: skip
+QUICK = {**TINY_TRAINING, "batch_size": 4, "progress": False}
 
 
 def timm_file() -> None:

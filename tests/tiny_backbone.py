@@ -1,8 +1,9 @@
-"""A tiny seeded classifier with three stages, as a backbone; and photos for it."""
+"""A tiny seeded classifier with three stages, as a backbone; photos and settings for it."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +12,16 @@ from torch import nn
 
 from ttame.backbone.module import ModuleBackbone
 from ttame.images.preprocessing import Preprocessing
+
+# Settings of a training that is small, quick and the same on every machine.
+TINY_TRAINING: dict[str, Any] = {
+    "epochs": 1,
+    "batch_size": 6,
+    "val_share": 0.25,
+    "workers": 0,
+    "device": "cpu",
+    "precision": "32-true",
+}
 
 
 def tiny_classifier(classes: int = 5, seed: int = 0) -> nn.Sequential:

@@ -226,11 +226,11 @@ def _load_backbone(
     from ttame.images.preprocessing import Preprocessing
 
     layers = tuple(described["layers"])
-    product = bool(described["recipe"].get("class_token_product", False))
+    recipe = dict(described["recipe"])
+    product = bool(recipe.pop("class_token_product", False))
     if isinstance(backbone, Backbone):
         other = None if backbone.layers == layers else layers
         return load_backbone(backbone, layers=other, class_token_product=product)
-    recipe = dict(described["recipe"])
     shared: dict[str, Any] = {
         "layers": layers,
         "preprocessing": Preprocessing.from_dict(described["preprocessing"]),
@@ -253,7 +253,6 @@ def _load_backbone(
         raise StorageError(
             f"the classifier's weight file {weights} is not there; say where it is with weights="
         )
-    recipe.pop("class_token_product", None)
     model_args = recipe.pop("model_args")
     return load_backbone(recipe.pop("source"), weights=weights, **recipe, **model_args, **shared)
 

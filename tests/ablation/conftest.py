@@ -7,18 +7,8 @@ from typing import Any
 import pytest
 
 import ttame
-from tiny_backbone import tiny_backbone, tiny_photos
+from tiny_backbone import TINY_TRAINING, tiny_backbone, tiny_photos
 from ttame.ablation.result import AblationResult
-
-# Small, quick and the same on every machine.
-SHARED: dict[str, Any] = {
-    "epochs": 1,
-    "batch_size": 6,
-    "val_share": 0.25,
-    "workers": 0,
-    "device": "cpu",
-    "precision": "32-true",
-}
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +31,7 @@ def content(folders: tuple[Path, Path]) -> Callable[..., dict[str, Any]]:
             "model": tiny_backbone(classes=3),
             "data": folders[0],
             "eval_data": folders[1],
-            "settings": SHARED,
+            "settings": TINY_TRAINING,
             "cells": list(cells) or [{"name": "base"}],
             **values,
         }

@@ -16,7 +16,9 @@ import ttame
 from tiny_backbone import tiny_backbone
 from tiny_transformers import transformer
 from ttame.ablation import cell as cell_file
+from ttame.ablation import run as run_file
 from ttame.ablation.cell import read_outcome
+from ttame.benchmarking.lock import check_unlocked, one_run
 from ttame.errors import BackboneError, InputError, TrainingError
 
 SCRIPT = Path(killed_ablation.__file__)
@@ -179,6 +181,38 @@ def test_cells_may_be_added_and_settings_may_not_change(run, content, tmp_path):
     assert more.scored == ["base", "more"]
 
 
+def refused(out: Path) -> bool:
+    with pytest.raises(InputError, match="another run is writing into"):
+        check_unlocked(out)
+    return True
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_second_run_into_the_folder_is_refused(run, tmp_path, resume):
+    out = tmp_path / "out"
+    with one_run(out), pytest.raises(InputError, match="another run is writing into"):
+        run({"name": "base"}, resume=resume)
+    assert [path.name for path in out.iterdir()] == [".lock"]
+
+
+def test_the_folder_is_locked_from_the_first_file_to_the_last(run, tmp_path, monkeypatch):
+    out, real, locked = tmp_path / "out", run_file.open_folder, []
+
+    def open_folder(*arguments):
+        locked.append(refused(out))
+        return real(*arguments)
+
+    def save(result, folder):
+        locked.append(refused(folder))
+
+    monkeypatch.setattr(run_file, "open_folder", open_folder)
+    monkeypatch.setattr("ttame.ablation.result.AblationResult.save", save)
+    monkeypatch.setattr(cell_file, "train", lambda *a, **s: 1 / 0)
+    run({"name": "base"})
+    assert locked == [True] * 3  # the run's folder, the cell's folder, the results
+    check_unlocked(out)
+
+
 @pytest.mark.parametrize(
     ("cell", "error", "message"),
     [
@@ -221,10 +255,9 @@ def test_scoring_photos_that_were_trained_on_are_warned_of(run, folders, caplog)
 def test_processes_share_the_cells(content, tmp_path):
     told = []
     cells = changed({"base": "paper", "no skip": "no-skip"})
-    settings = {**content()["settings"], "precision": "32-true"}
-    alone = ttame.ablate(content(*cells, settings=settings), tmp_path / "alone")
+    alone = ttame.ablate(content(*cells), tmp_path / "alone")
     shared = ttame.ablate(
-        content(*cells, settings=settings),
+        content(*cells),
         tmp_path / "shared",
         jobs=2,
         progress=lambda name, done, total: told.append((name, done, total)),

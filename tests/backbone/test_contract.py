@@ -7,7 +7,7 @@ import torch
 
 import ttame
 from own_backbone import OwnBackbone
-from tiny_backbone import tiny_photos
+from tiny_backbone import TINY_TRAINING, tiny_photos
 from ttame.backbone.contract import Backbone, BackboneIdentity, BackboneOutput, LayerInfo
 from ttame.backbone.fingerprint import fingerprint
 from ttame.errors import BackboneError, InputError, StorageError
@@ -16,17 +16,12 @@ from ttame.methods.cam_layer import gradient_layer
 from ttame.methods.registry import get_method
 from ttame.metrics.cost import count_passes
 
-TINY = {
-    "epochs": 1, "batch_size": 6, "val_share": 0.25, "workers": 0, "device": "cpu",
-    "precision": "32-true", "progress": False,
-}  # fmt: skip
-
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     photos = tiny_photos(tmp_path_factory.mktemp("photos"), 24)
     out = tmp_path_factory.mktemp("out")
-    return ttame.train(OwnBackbone(), photos, out, **TINY), photos, out
+    return ttame.train(OwnBackbone(), photos, out, progress=False, **TINY_TRAINING), photos, out
 
 
 def test_defaults_of_the_contract():
@@ -54,6 +49,8 @@ def test_loading_freezes_it():
     assert not any(module.training for module in backbone.modules())
     with pytest.raises(InputError, match="loaded already"):
         ttame.load_backbone(backbone, multi_label=True)
+    with pytest.raises(InputError, match="loaded already"):
+        ttame.load_backbone(backbone, multi_label=False)
 
 
 def test_it_is_trained_stored_and_explained(trained):

@@ -327,6 +327,34 @@ def test_names_of_classes(vit):
     assert load_backbone(f"hf/{vit}").class_names == names
 
 
+@pytest.mark.parametrize(
+    ("wanted", "activation"), [(None, "sigmoid"), (True, "sigmoid"), (False, "softmax")]
+)
+def test_several_labels_as_the_configuration_or_the_caller_says(wanted, activation, tmp_path):
+    values = {**VIT.values, "problem_type": "multi_label_classification"}
+    folder = save_classifier(replace(VIT, values=values), tmp_path / "vit")
+    backbone = load_backbone(f"hf/{folder}", multi_label=wanted)
+    explainer = ttame.new_explainer(backbone, head="tied").eval()
+    again = ttame.load(explainer.save(tmp_path / "explainer"))
+    images = torch.randn(2, 3, 32, 32)
+    logits = backbone.module(images).logits
+    expected = logits.sigmoid() if activation == "sigmoid" else logits.softmax(dim=1)
+    for one in (explainer, again):
+        assert one.backbone.activation == activation
+        torch.testing.assert_close(one(images).probabilities, expected)
+
+
+def test_one_logit_or_other_problems_are_not_multi_label(vit):
+    several = {"problem_type": "multi_label_classification"}
+    assert load_backbone(f"hf/{vit}").activation == "softmax"
+    assert load_backbone(f"hf/{vit}", problem_type="regression").activation == "softmax"
+    assert load_backbone(f"hf/{vit}", **several).activation == "sigmoid"
+    one = load_backbone(f"hf/{vit}", pretrained=False, num_labels=1, **several)
+    assert (one.activation, one.class_names) == ("softmax", ("negative", "positive"))
+    with pytest.raises(InputError, match="leave multi_label out"):
+        load_backbone(f"hf/{vit}", pretrained=False, num_labels=1, multi_label=True)
+
+
 def test_settings_of_the_configuration(vit):
     backbone = load_backbone(f"hf/{vit}", pretrained=False, num_labels=3, image_size=48)
     assert backbone.num_classes == 3

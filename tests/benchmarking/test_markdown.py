@@ -36,3 +36,9 @@ def test_intervals_and_fewer_photos_are_told(result):
 def test_an_unknown_metric_is_refused_with_the_nearest(result):
     with pytest.raises(UnknownNameError, match="did you mean 'ad_50'"):
         markdown_table(result, ["ad_5"])
+
+
+def test_a_bar_in_a_title_ends_no_cell():
+    result = made_result(methods={"ttame": "T|TAME", "rise": "RISE"})
+    lines = markdown_table(result, ["srg"]).splitlines()
+    assert lines[2].startswith(r"| T\|TAME | ")

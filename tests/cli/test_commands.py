@@ -11,7 +11,7 @@ from tiny_backbone import tiny_photos
 from ttame.backbone.contract import LayerInfo
 from ttame.cli.layers import outer_layers
 from ttame.cli.train import merge
-from ttame.errors import InputError
+from ttame.errors import InputError, TtameError
 
 SOURCE = "timm/test_resnet"
 
@@ -98,6 +98,21 @@ def test_an_interrupted_training_says_how_to_go_on(call, tmp_path, monkeypatch):
     assert result.exit_code == 130
     assert result.stderr.startswith(f"stopped: what was finished is in {tmp_path / 'out'}")
     assert "--resume" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"), [([], None), (["--multi-label"], True), (["--no-multi-label"], False)]
+)
+def test_multi_label_is_said_or_left_to_the_model(call, tmp_path, monkeypatch, options, expected):
+    came = {}
+
+    def train(*arguments, **keywords):
+        came.update(keywords)
+        raise TtameError("enough")
+
+    monkeypatch.setattr("ttame.training.run.train", train)
+    call("train", "-m", SOURCE, "-d", tmp_path, "-o", tmp_path / "out", *options)
+    assert came["multi_label"] is expected
 
 
 def test_merge():

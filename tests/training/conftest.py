@@ -7,21 +7,13 @@ from typing import Any
 
 import pytest
 
-from tiny_backbone import tiny_backbone, tiny_photos
+from tiny_backbone import TINY_TRAINING, tiny_backbone, tiny_photos
 from ttame.backbone.contract import Backbone
 from ttame.explainer import Explainer
 from ttame.training.config import TrainingConfig, load_preset
 from ttame.training.run import train
 
-# Small, quick and the same on every machine.
-TINY: dict[str, Any] = {
-    "epochs": 2,
-    "batch_size": 6,
-    "val_share": 0.25,
-    "workers": 0,
-    "device": "cpu",
-    "precision": "32-true",
-}
+TINY = {**TINY_TRAINING, "epochs": 2}
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import nn
 
 import ttame
-from tiny_backbone import tiny_photos
+from tiny_backbone import TINY_TRAINING, tiny_photos
 from ttame.errors import InputError
 from ttame.images.dataset import Batch
 from ttame.training.config import load_preset
@@ -39,10 +39,8 @@ def loaded(channels: int = 3, classes: int = 4, **arguments):
 
 
 def trained(backbone, data, out: Path, **settings):
-    return ttame.train(
-        backbone, data, out, epochs=1, batch_size=4, val_share=0.25, workers=0, device="cpu",
-        precision="32-true", progress=False, **settings,
-    )  # fmt: skip
+    quick = {**TINY_TRAINING, "batch_size": 4, **settings}
+    return ttame.train(backbone, data, out, progress=False, **quick)
 
 
 def goes_the_whole_way(backbone, data, out: Path, **settings):

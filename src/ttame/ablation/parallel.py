@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ttame.ablation.cell import run_cell
-from ttame.allocator import keep_freed_memory
-from ttame.benchmarking.lock import end_with_parent
-from ttame.benchmarking.parallel import logging_to
+from ttame.benchmarking.parallel import logging_to, start_process
 from ttame.errors import TtameError
 
 if TYPE_CHECKING:
@@ -66,10 +64,7 @@ def run_in_processes(
 
 
 def _start(ranks: Any, threads: int) -> None:
-    end_with_parent()
-    keep_freed_memory()
-    torch.set_num_threads(threads)
-    os.environ["OMP_NUM_THREADS"] = str(threads)
+    start_process(threads)
     os.environ[_RANK] = str(ranks.get())
 
 

@@ -11,7 +11,7 @@ from ttame.ablation.config import AblationConfig, parse_config, read_config
 from ttame.ablation.parallel import LOG, run_in_processes
 from ttame.ablation.plan import AblationPlan, plan_ablation
 from ttame.ablation.result import AblationResult, collect
-from ttame.benchmarking.lock import one_run
+from ttame.benchmarking.lock import check_unlocked, one_run
 from ttame.benchmarking.parallel import logging_to
 from ttame.benchmarking.settings import check_free, open_folder
 from ttame.errors import InputError
@@ -55,7 +55,8 @@ def ablate(
         Scores, intervals and differences from the base of all cells.
 
     Raises:
-        InputError: The configuration is wrong, or ``out`` holds an ablation with other settings.
+        InputError: The configuration is wrong, another run writes into ``out``, or it holds an
+            ablation with other settings.
         BackboneError: The classifier cannot be loaded, or a cell does not fit it.
         TrainingError: There are too few photos.
         StorageError: ``out`` cannot be written.
@@ -68,16 +69,18 @@ def ablate(
     if jobs < 1:
         raise InputError(f"expected at least one job, got {jobs}")
     out = Path(out)
+    check_unlocked(out)
     check_free(out, resume, KIND)
     plan = plan_ablation(config, out, device)
-    open_folder(out, plan.describe(), resume, command, KIND)
-    for cell in plan.cells:
-        # Always resumed: only cells whose settings changed are refused, before any is trained.
-        open_folder(cell.folder, cell.describe(), True, "", f"cell {cell.cell.name!r}")
-    with one_run(out), logging_to(out, LOG):
-        _run(plan, jobs, device, progress, show_training)
-    result = collect(plan)
-    result.save(out)
+    with one_run(out):
+        open_folder(out, plan.describe(), resume, command, KIND)
+        for cell in plan.cells:
+            # Always resumed: only cells whose settings changed are refused, before any is trained.
+            open_folder(cell.folder, cell.describe(), True, "", f"cell {cell.cell.name!r}")
+        with logging_to(out, LOG):
+            _run(plan, jobs, device, progress, show_training)
+        result = collect(plan)
+        result.save(out)
     return result
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ttame.ablation.cell import COLLAPSED, DONE, FAILED
+from ttame.benchmarking.markdown import markdown_row
 from ttame.metrics.faithfulness import CONFIDENCE_METRICS
 
 if TYPE_CHECKING:
@@ -75,9 +76,9 @@ def _block(result: AblationResult, title: str, metrics: Sequence[str]) -> list[s
     rows = [[title, *map(heading, metrics)], ["---"] * (1 + len(metrics))]
     for name in result.scored:
         collapsed = result.cells[name].outcome.status != DONE
-        label = f"{_escaped(name)} ({COLLAPSED})" if collapsed else _escaped(name)
+        label = f"{name} ({COLLAPSED})" if collapsed else name
         rows.append([label, *(_cell(result, name, metric) for metric in metrics)])
-    return [f"| {' | '.join(row)} |" for row in rows]
+    return [markdown_row(row) for row in rows]
 
 
 def _cell(result: AblationResult, name: str, metric: str) -> str:
@@ -105,7 +106,3 @@ def _photos(result: AblationResult) -> str:
     if result.evaluation is None:
         return ""
     return f" over {result.evaluation.per_image['file'].nunique()} photos"
-
-
-def _escaped(name: str) -> str:
-    return name.replace("|", "\\|")

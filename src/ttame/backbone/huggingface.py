@@ -38,7 +38,8 @@ def load_huggingface(request: Request) -> Loaded:
     are read from safetensors only, and code that comes with a model is never run. The preprocessing
     is measured: the model's own image processor is shown a few pictures.
 
-    ``model_args`` override entries of the configuration, for example ``num_labels``.
+    ``model_args`` override entries of the configuration, for example ``num_labels``. One whose
+    ``problem_type`` is ``"multi_label_classification"`` makes a multi-label classifier.
 
     Raises:
         BackboneError: transformers is not installed, the model cannot be fetched or is no image
@@ -62,7 +63,7 @@ def load_huggingface(request: Request) -> Loaded:
             model = _with_weights(config, _published(folder, request.name), f"hf/{request.name}")
         else:
             model = _untrained(config)
-    return Loaded(model, preprocessing, _class_names(config), source)
+    return Loaded(model, preprocessing, _class_names(config), source, _is_multi_label(config))
 
 
 @contextmanager
@@ -251,6 +252,12 @@ def _sized(own: Preprocessing, size: tuple[int, int]) -> Preprocessing:
             round(resize[1] * size[1] / own.crop[1]),
         )
     return replace(own, crop=size, resize=resize)
+
+
+def _is_multi_label(config: Any) -> bool:
+    # A single logit is two classes that exclude each other.
+    several: bool = config.num_labels > 1
+    return several and config.problem_type == "multi_label_classification"
 
 
 def _class_names(config: Any) -> tuple[str, ...] | None:

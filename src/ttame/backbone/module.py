@@ -92,8 +92,8 @@ class ModuleBackbone(Backbone):
             )
         self.class_names = None if class_names is None else tuple(class_names)
         self.identity = BackboneIdentity(source, name or type(model).__name__, fingerprint(model))
-        self.recipe = {**(recipe or {"source": source}), "logits": logits}
-        self.recipe["multi_label"] = multi_label
+        rebuilt = recipe or {"source": source}
+        self.recipe = {**rebuilt, "logits": logits, "multi_label": multi_label}
         self.weights_file = weights_file
         self._read(layers)
         self.train(False)

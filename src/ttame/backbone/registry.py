@@ -41,7 +41,7 @@ def load_backbone(
     class_names: Sequence[str] | None = None,
     image_size: int | tuple[int, int] | None = None,
     logits: str | int | None = None,
-    multi_label: bool = False,
+    multi_label: bool | None = None,
     class_token_product: bool | None = None,
     **model_args: Any,
 ) -> Backbone:
@@ -61,7 +61,8 @@ def load_backbone(
         image_size: Input size in pixels, one side or (height, width); None takes the model's own.
         logits: Key, attribute or place of the logits in what the classifier returns, for example
             ``"scores"`` or ``1``; None finds them.
-        multi_label: Any number of classes may be there at once: probabilities by sigmoid.
+        multi_label: Any number of classes may be there at once: probabilities by sigmoid; None
+            takes what the configuration of an ``hf/`` classifier says, and False otherwise.
         class_token_product: Multiply every patch token of a vision transformer by the class token,
             channel by channel, before the tokens become feature maps; None leaves a backbone as it
             is and stands for False otherwise.
@@ -84,7 +85,7 @@ def load_backbone(
     names = _layer_names(layers)
     size = _pair(image_size)
     if isinstance(source_or_module, Backbone):
-        given = (weights, preprocessing, class_names, size, logits, multi_label or None)
+        given = (weights, preprocessing, class_names, size, logits, multi_label)
         if model_args or any(value is not None for value in given):
             raise InputError(
                 "a backbone is loaded already; of the arguments only layers= and "
@@ -96,7 +97,7 @@ def load_backbone(
         "layers": names,
         "class_names": class_names,
         "logits": logits,
-        "multi_label": multi_label,
+        "multi_label": bool(multi_label),
     }
     if not isinstance(source_or_module, str):
         model = plain_module(source_or_module)
@@ -116,6 +117,7 @@ def load_backbone(
     loaded = SOURCES[prefix].load(request)
     source = loaded.source or source_or_module
     shared["class_names"] = loaded.class_names if class_names is None else class_names
+    shared["multi_label"] = loaded.multi_label if multi_label is None else multi_label
     backbone = _built(
         loaded.model,
         [preprocessing or loaded.preprocessing],

@@ -43,12 +43,14 @@ class Loaded:
         preprocessing: The way from a photo to its input.
         class_names: K names, or None.
         source: What loads it from any working folder, where that is not what the user gave.
+        multi_label: Whether the library says that any number of classes may be there at once.
     """
 
     model: nn.Module
     preprocessing: Preprocessing
     class_names: tuple[str, ...] | None = None
     source: str | None = None
+    multi_label: bool = False
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ttame.benchmarking.means import leaders
+from ttame.benchmarking.means import check_metrics, leaders, most_photos
 from ttame.benchmarking.plan import MARKED
-from ttame.errors import unknown_name
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -49,9 +48,7 @@ def make_tables(
     from rich.console import Group
 
     names = list(_main(result) if metrics is None else metrics)
-    for name in names:
-        if name not in result.metrics:
-            raise unknown_name("metric", name, result.metrics)
+    check_metrics(names, result.metrics)
     columns = max(1, ((width or _WIDTH) - _TITLE - 4) // (_CELL + 2))
     blocks = [names[start : start + columns] for start in range(0, len(names), columns)] or [[]]
     means = result.means()
@@ -91,10 +88,7 @@ def _block(
     for name in names:
         table.add_column(_heading(name, result.metrics[name]), justify="right")
     best = {name: best_methods(result, name) for name in names}
-    most = {
-        name: max((columns[name].n for columns in means.values() if name in columns), default=0)
-        for name in names
-    }
+    most = {name: most_photos(means, name) for name in names}
     for method, details in result.methods.items():
         title = escape(str(details.get("title", method)))
         title = f"[italic]{title}[/]" if details.get("control") else title

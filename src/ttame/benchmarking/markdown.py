@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ttame.benchmarking.benchmark_table import best_methods
-from ttame.errors import unknown_name
+from ttame.benchmarking.means import check_metrics, most_photos
 
 if TYPE_CHECKING:
     from ttame.benchmarking.benchmark_result import BenchmarkResult
@@ -47,21 +47,16 @@ def markdown_table(
         | A | **20.0** |
         | B | 30.0 |
     """
-    for name in metrics:
-        if name not in result.metrics:
-            raise unknown_name("metric", name, result.metrics)
+    check_metrics(metrics, result.metrics)
     means = result.means()
-    most = {
-        name: max((columns[name].n for columns in means.values() if name in columns), default=0)
-        for name in metrics
-    }
+    most = {name: most_photos(means, name) for name in metrics}
     best = {name: best_methods(result, name) for name in metrics}
     heads = [
         f"`{name}`{_ARROWS[result.metrics[name].higher_is_better]}"
         + (f" (n={most[name]})" if most[name] < max(most.values()) else "")
         for name in metrics
     ]
-    lines = [_row(["method", *heads]), "|---" * (1 + len(heads)) + "|"]
+    lines = [markdown_row(["method", *heads]), "|---" * (1 + len(heads)) + "|"]
     for method, details in result.methods.items():
         if not any(name in means[method] for name in metrics):
             continue
@@ -76,12 +71,19 @@ def markdown_table(
             for name in metrics
         ]
         mark = " (control)" if details.get("control") else ""
-        lines.append(_row([f"{details.get('title', method)}{mark}", *cells]))
+        lines.append(markdown_row([f"{details.get('title', method)}{mark}", *cells]))
     return "\n".join(lines)
 
 
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def markdown_row(cells: Iterable[str]) -> str:
+    r"""Return one line of a table; a bar in a cell does not end it.
+
+    Example:
+        >>> print(markdown_row(["one | two", "3"]))
+        | one \| two | 3 |
+    """
+    escaped = (cell.replace("|", r"\|") for cell in cells)
+    return f"| {' | '.join(escaped)} |"
 
 
 def _cell(mean: Mean | None, *, digits: int, best: bool, most: int, intervals: bool) -> str:

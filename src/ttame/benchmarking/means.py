@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -65,6 +65,27 @@ def column_means(
             mean = float(column.mean()) if len(column) else math.nan
             means[place] = Mean(mean, float(low), float(high), len(column))
     return {str(metric): means[place] for place, metric in enumerate(values.columns)}
+
+
+def check_metrics(names: Iterable[str], known: Collection[str]) -> None:
+    """Refuse metrics that are not among the known ones.
+
+    Raises:
+        UnknownNameError: One is unknown.
+    """
+    for name in names:
+        if name not in known:
+            raise unknown_name("metric", name, known)
+
+
+def most_photos(means: Mapping[str, Mapping[str, Mean]], metric: str) -> int:
+    """Return a metric's number of photos, of the method that has most.
+
+    Example:
+        >>> most_photos({"slow": {"ad": Mean(9.0, 8.0, 10.0, 5)}, "failed": {}}, "ad")
+        5
+    """
+    return max((columns[metric].n for columns in means.values() if metric in columns), default=0)
 
 
 def summary_table(means: Mapping[str, Mapping[str, Mean]]) -> pd.DataFrame:

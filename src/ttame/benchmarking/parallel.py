@@ -147,11 +147,8 @@ def compute_in_processes(
 def _work(
     content: bytes, units: Sequence[Unit], folder: Path, done: Any, settings: tuple[Any, ...]
 ) -> None:
-    end_with_parent()
     rank, device, threads, workers, impossible = settings
-    keep_freed_memory()
-    torch.set_num_threads(threads)
-    os.environ["OMP_NUM_THREADS"] = str(threads)
+    start_process(threads)
     place = torch.device(device)
     with logging_to(folder):
         try:
@@ -166,6 +163,18 @@ def _work(
         except Exception:
             _log.exception("process %d stopped", rank)
             raise
+
+
+def start_process(threads: int) -> None:
+    """Prepare a process of a run, before it does anything else.
+
+    Args:
+        threads: Its share, for torch and, by the environment, for what else it starts.
+    """
+    end_with_parent()
+    keep_freed_memory()
+    torch.set_num_threads(threads)
+    os.environ["OMP_NUM_THREADS"] = str(threads)
 
 
 def move(plan: Plan, device: torch.device | str) -> None:

@@ -219,13 +219,14 @@ def _subject(
 
 
 def _judge(judge: Backbone | str | None, backbone: Backbone) -> Backbone | None:
+    if judge is None:
+        return None
     if isinstance(judge, str):
         from ttame.backbone.registry import load_backbone
 
         judge = load_backbone(judge, multi_label=backbone.activation == "sigmoid")
-    if judge is not None:
-        judge_columns(backbone, judge)  # refuses one that does not know the classes
-    if judge is not None and judge.identity.fingerprint == backbone.identity.fingerprint:
+    judge_columns(backbone, judge)  # refuses one that does not know the classes
+    if judge.identity.fingerprint == backbone.identity.fingerprint:
         raise InputError(
             f"expected another classifier as judge, got {judge.identity.name} itself; a mask that "
             "works on one classifier only would not be found out"

@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from ttame.cli.console import complain, say, stderr, stdout
+from ttame.cli.console import say, stderr, stdout, tell_left_out
+from ttame.cli.guard import interrupted
 from ttame.cli.options import ModelOption, WeightsOption
 
 
@@ -43,6 +44,7 @@ def ablate(
     All variants are checked before the first is trained; one that fails does not stop the others.
     """
     from ttame.ablation.config import read_config
+    from ttame.benchmarking.lock import check_unlocked
     from ttame.benchmarking.settings import check_free
 
     given = {
@@ -53,6 +55,7 @@ def ablate(
         "images": images,
     }
     checked = read_config(config, **given)
+    check_unlocked(out)
     check_free(out, resume, "ablation")
 
     from ttame.ablation.run import ablate as run_ablation
@@ -75,10 +78,8 @@ def ablate(
             command=shlex.join(["ttame", *sys.argv[1:]]),
         )
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"what was finished is in {out}; run the same command with --resume to continue"
-        ) from None
+        raise interrupted(out) from None
     stdout().print(result.table())
-    for file, reason in () if result.evaluation is None else result.evaluation.broken:
-        complain("left out", reason if file in reason else f"{file}: {reason}", "yellow")
+    if result.evaluation is not None:
+        tell_left_out(result.evaluation.broken)
     say(f"results in {out}, the table in ablation.md, the picture in ablation.png")

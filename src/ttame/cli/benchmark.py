@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ttame.cli.console import complain, progress_bar, say, stdout
+from ttame.cli.console import progress_bar, say, stdout, tell_left_out
+from ttame.cli.guard import interrupted
 from ttame.cli.options import (
     BatchSizeOption,
     DataOption,
@@ -44,7 +45,7 @@ def benchmark(
     explainer: ExplainerOption = None,
     model: ModelOption = None,
     weights: WeightsOption = None,
-    multi_label: MultiLabelOption = False,
+    multi_label: MultiLabelOption = None,
     method_names: Annotated[
         str | None,
         typer.Option("--methods", help="Names separated by commas (ttame methods), or all."),
@@ -159,13 +160,10 @@ def benchmark(
                 command=_command(sys.argv[1:]),
             )
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(
-                f"what was finished is in {out}; run the same command with --resume to continue"
-            ) from None
+            raise interrupted(out) from None
     console = stdout()
     console.print(result.table(width=console.width))
-    for file, reason in result.broken:
-        complain("left out", reason if file in reason else f"{file}: {reason}", "yellow")
+    tell_left_out(result.broken)
     say(f"results in {out}{', to be read in report.html' if report else ''}")
 
 
@@ -173,7 +171,7 @@ def _load(
     folder: Path | None,
     model: str | None,
     weights: Path | None,
-    multi_label: bool,
+    multi_label: bool | None,
     device: str,
     force: bool,
 ) -> tuple[Explainer | None, Backbone]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -37,6 +38,12 @@ def complain(kind: str, text: object, style: str = "red") -> None:
     """Print ``kind: text`` as one line on stderr."""
     line = " ".join(str(text).split())
     stderr().print(Text(f"{kind}: {line}", style=style), soft_wrap=True)
+
+
+def tell_left_out(broken: Iterable[tuple[str, str]]) -> None:
+    """Print a line on stderr for each photo that could not be read, with the reason."""
+    for file, reason in broken:
+        complain("left out", reason if file in reason else f"{file}: {reason}", "yellow")
 
 
 def progress_bar() -> Progress:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ttame.cli.console import complain, progress_bar, say, stdout
+from ttame.cli.console import progress_bar, say, stdout, tell_left_out
 from ttame.cli.options import (
     BatchSizeOption,
     DataOption,
@@ -76,7 +76,6 @@ def evaluate(
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     stdout().print(evaluation.table())
-    for file, reason in evaluation.broken:
-        complain("left out", reason if file in reason else f"{file}: {reason}", "yellow")
+    tell_left_out(evaluation.broken)
     if out is not None:
         say(f"results in {out}")

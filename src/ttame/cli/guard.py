@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -65,6 +66,13 @@ def _message(error: Exception) -> str:
     if advice:
         return advice
     return f"unexpected {kind}: {error} (`ttame --debug ...` shows where it comes from)"
+
+
+def interrupted(out: Path) -> KeyboardInterrupt:
+    """Return the interruption of a run that can go on, saying how."""
+    return KeyboardInterrupt(
+        f"what was finished is in {out}; run the same command with --resume to continue"
+    )
 
 
 @contextmanager

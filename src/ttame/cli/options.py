@@ -33,9 +33,11 @@ WeightsOption = Annotated[
     typer.Option("--weights", "-w", help="The classifier's weight file, instead of a download."),
 ]
 MultiLabelOption = Annotated[
-    bool,
+    bool | None,
     typer.Option(
-        "--multi-label", help="Any number of the model's classes may be there at once (sigmoid)."
+        "--multi-label/--no-multi-label",
+        help="Any number of the model's classes may be there at once (sigmoid). Without it, as "
+        "the model's configuration says.",
     ),
 ]
 DataOption = Annotated[

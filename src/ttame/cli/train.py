@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ttame.cli.console import say, stdout
+from ttame.cli.guard import interrupted
 from ttame.cli.options import (
     DataOption,
     MultiLabelOption,
@@ -33,7 +34,7 @@ def train(
     data: DataOption,
     out: Annotated[Path, typer.Option("--out", "-o", help="The explainer folder to write.")],
     weights: WeightsOption = None,
-    multi_label: MultiLabelOption = False,
+    multi_label: MultiLabelOption = None,
     preset: Annotated[str, typer.Option("--preset", help="fast or paper.")] = "fast",
     layer_names: Annotated[
         str | None,
@@ -106,9 +107,7 @@ def train(
     except KeyboardInterrupt:
         if not (out / "training" / LAST).is_file():
             raise KeyboardInterrupt("no epoch was finished, nothing to resume") from None
-        raise KeyboardInterrupt(
-            f"what was finished is in {out}; run the same command with --resume to continue"
-        ) from None
+        raise interrupted(out) from None
     # Several GPUs run this command several times; one of them speaks.
     if os.environ.get("LOCAL_RANK", "0") == "0":
         _report(explainer, out)

@@ -65,8 +65,7 @@ def impute(
     images = images.float()
     # As numbers, of which torch finds the least much faster than it sees whether all are true.
     everything = removed.view(torch.uint8).flatten(1).amin(dim=1).bool()[:, None, None]
-    holes = removed & ~everything if everything.any() else removed
-    filled = _solve(images, holes, tolerance)
+    filled = _solve(images, removed & ~everything, tolerance)
     if everything.any():
         means = images.mean(dim=(2, 3), keepdim=True)
         filled = torch.where(everything[:, None], means, filled)

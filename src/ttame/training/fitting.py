@@ -29,7 +29,7 @@ def fit_to_classifier(
     overrides: dict[str, Any],
     weights: str | Path | None = None,
     layers: Sequence[str] | None = None,
-    multi_label: bool = False,
+    multi_label: bool | None = None,
 ) -> tuple[Backbone, TrainingConfig]:
     """Load a classifier and settle with which layers and settings it is trained.
 

@@ -48,7 +48,7 @@ def train(
     *,
     weights: str | Path | None = None,
     layers: Sequence[str] | None = None,
-    multi_label: bool = False,
+    multi_label: bool | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: bool = True,
