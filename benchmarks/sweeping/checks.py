@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 import ttame
 from sweeping.catalogue import Entry
 from sweeping.libraries import LIBRARIES
-from sweeping.motion import peaks, shift_for, shifted_pictures
+from sweeping.motion import Size, peaks, shifted_pictures, shifts_for
 from ttame.backbone.contract import Backbone
 from ttame.backbone.fingerprint import fingerprint
 from ttame.images.dataset import Batch
@@ -29,8 +29,8 @@ SMALL = 128
 MOST_CLASSES = 10
 # The gain of weights at which a signal may die out on its way through many layers.
 WEAK = 0.3
-# Layers with fewer cells in a row or column cannot tell the directions apart.
-FEWEST_CELLS = 3
+# Coarser layers are moved by half a cell or half the way round, which tells nothing.
+FEWEST_CELLS = 4
 
 Record = dict[str, Any]
 
@@ -79,8 +79,7 @@ class Model:
     """
 
     backbone: Backbone
-    images: Tensor
-    shift: tuple[int, int]
+    shifts: list[Size]
     head: str
     before: str
 
@@ -99,12 +98,9 @@ def load(model: Model) -> None:
     source, arguments = LIBRARIES[model.entry.library].load(model.entry.model, model.folder)
     backbone = ttame.load_backbone(source, pretrained=False, **arguments)
     preprocessing, shapes = backbone.preprocessing, backbone.feature_shapes
-    model.shift = shift_for([shape[1:] for shape in shapes], preprocessing.crop)
-    model.images = preprocessing.normalise(
-        shifted_pictures(preprocessing.channels, preprocessing.crop, model.shift)
-    )
+    model.shifts = shifts_for([shape[1:] for shape in shapes], preprocessing.crop)
     draw_weak(backbone.module, WEAK)
-    settle_norms(backbone.module, model.images)
+    settle_norms(backbone.module, shifted(backbone, preprocessing.crop, model.shifts[0]))
     model.backbone, model.before = backbone, fingerprint(backbone.module)
     model.head = "independent" if backbone.class_weights is None else "tied"
     model.record |= {
@@ -128,29 +124,50 @@ def explain(model: Model) -> None:
     for name, parameter in explainer.attention.named_parameters():
         if name.endswith("bias"):
             nn.init.zeros_(parameter)
+    faults = []
+    for shift in model.shifts:
+        faults.append(standstill(model, explainer, shift))
+        if faults[-1] is None:
+            return
+    raise FailedError(faults[-1])
+
+
+def standstill(model: Model, explainer: ttame.Explainer, shift: Size) -> str | None:
+    """What does not move with a picture that is shifted, or None."""
+    crop = model.backbone.preprocessing.crop
     features: list[Tensor] = []
-    for branch in explainer.attention.branches:
+    hooks = [
         branch.register_forward_pre_hook(lambda _, inputs: features.append(inputs[0]))
+        for branch in explainer.attention.branches
+    ]
     classes = list(range(min(MOST_CLASSES, model.backbone.num_classes)))
-    explanation = explainer(model.images, [classes])
+    explanation = explainer(shifted(model.backbone, crop, shift), [classes])
+    for hook in hooks:
+        hook.remove()
     unchanged(model)
     if not torch.isfinite(explanation.maps).all():
         raise FailedError("the map is not finite")
-    crop = model.backbone.preprocessing.crop
-    moved = peaks(explanation.maps, crop, model.shift)
-    layers = [peaks(feature, crop, model.shift) for feature in features]
+    moved = peaks(explanation.maps, crop, shift)
+    layers = [peaks(feature, crop, shift) for feature in features]
     model.record["moved"] = round(sum(moved) / len(moved), 3)
     model.record["layers_moved"] = [round(sum(found) / len(found), 3) for found in layers]
     right = sum(peak > 0 for peak in moved)
     if right < len(moved):
-        raise FailedError(f"the map moves with the picture in {right} of {len(moved)} directions")
+        return f"the map moves with the picture in {right} of {len(moved)} directions"
     for name, feature, found in zip(model.backbone.layers, features, layers, strict=True):
         right = sum(peak > 0 for peak in found)
         if min(feature.shape[2:]) >= FEWEST_CELLS and right < len(found) / 2:
-            raise FailedError(
+            return (
                 f"the cells of layer {name} are not in the picture's order: they move with it in "
                 f"{right} of {len(found)} directions"
             )
+    return None
+
+
+def shifted(backbone: Backbone, size: Size, shift: Size) -> Tensor:
+    """The input of :func:`sweeping.motion.shifted_pictures` for a classifier."""
+    preprocessing = backbone.preprocessing
+    return preprocessing.normalise(shifted_pictures(preprocessing.channels, size, shift))
 
 
 def train(model: Model) -> None:
@@ -228,9 +245,8 @@ def settle_norms(model: nn.Module, images: Tensor) -> None:
 def step_pixels(backbone: Backbone) -> Tensor:
     """Two pictures of noise: small where the classifier takes that, else of its own size."""
     channels, own = backbone.preprocessing.channels, backbone.preprocessing.crop
-    generator = torch.Generator().manual_seed(0)
     if min(own) > SMALL:
-        pixels = torch.rand(2, channels, SMALL, SMALL, generator=generator)
+        pixels = shifted_pictures(channels, (SMALL, SMALL), (0, 0))[:2]
         try:
             with torch.no_grad():
                 features = backbone(backbone.preprocessing.normalise(pixels)).features
@@ -238,7 +254,7 @@ def step_pixels(backbone: Backbone) -> Tensor:
                 return pixels
         except Exception:  # a foreign forward may raise anything at another size
             pass
-    return torch.rand(2, channels, *own, generator=generator)
+    return shifted_pictures(channels, own, (0, 0))[:2]
 
 
 def gradient_fault(name: str, gradient: Tensor | None) -> str | None:

@@ -9,6 +9,7 @@ their own in every map; what all shifts of a picture have in common is taken off
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -25,18 +26,27 @@ PICTURES = 2
 GRAIN = 16
 
 
-def shift_for(grids: Sequence[Size], picture: Size) -> Size:
+def shifts_for(grids: Sequence[Size], picture: Size) -> list[Size]:
     """Rows and columns of pixels to shift by: a quarter of the coarsest grid, in whole cells.
 
+    How wide a cell is, a grid does not tell exactly: cells of 64 pixels, which 224 pixels hold 3.5
+    times, make a grid of 4. So a second shift takes the nearest power of two.
+
     Example:
-        >>> shift_for([(28, 28), (7, 7)], (224, 224)), shift_for([(4, 2)], (64, 64))
-        ((64, 64), (16, 32))
+        >>> shifts_for([(28, 28), (7, 7)], (224, 224)), shifts_for([(4, 2)], (224, 64))
+        ([(64, 64)], [(56, 32), (64, 32)])
     """
-    rows, columns = (
-        round(max(1, round(cells / 4)) * pixels / cells)
-        for cells, pixels in zip(map(min, zip(*grids, strict=True)), picture, strict=True)
-    )
-    return rows, columns
+    coarsest = [min(sides) for sides in zip(*grids, strict=True)]
+    widths = [pixels / cells for pixels, cells in zip(picture, coarsest, strict=True)]
+    shifts: list[Size] = []
+    for cell in (widths, [2 ** round(math.log2(width)) for width in widths]):
+        rows, columns = (
+            round(max(1, round(cells / 4)) * width)
+            for cells, width in zip(coarsest, cell, strict=True)
+        )
+        if (rows, columns) not in shifts:
+            shifts.append((rows, columns))
+    return shifts
 
 
 def shifted_pictures(channels: int, picture: Size, shift: Size) -> Tensor:
