@@ -184,7 +184,7 @@ FAMILIES: dict[str, Tiny] = {
     "pp_lcnet": Tiny("pp_lcnet", ((32, 8, 8), (64, 4, 4), (128, 2, 2)), {"scale": 0.25}, size=64),
     "perceiver": Tiny(
         "perceiver",
-        ((3, 38, 38), (64, 16, 16), (322, 7, 7)),
+        ((64, 16, 16), (322, 7, 7)),
         {
             "num_latents": 8,
             "d_latents": 16,

@@ -37,6 +37,9 @@ class Probe:
     classifier: tuple[str, ...]
 
 
+_PICTURE = "it comes before the first weights, so it is the picture itself"
+
+
 @dataclass
 class _Record:
     """One call of one module."""
@@ -94,8 +97,10 @@ def _sort_out(
     rejected = {name: "it is not called" for name, _ in model.named_modules() if name not in calls}
     rejected.pop("", None)
     usable: list[_Record] = []
+    learned = False
     for name, found in calls.items():
-        reason = _refusal(found, batch)
+        learned = learned or next(found[0].module.parameters(), None) is not None
+        reason = _refusal(found, batch) if learned else _PICTURE
         if reason is None:
             usable.append(found[0])
         else:
