@@ -38,6 +38,18 @@ def hooks(model: nn.Module) -> int:
     return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
 
 
+def test_what_comes_before_the_first_weights_is_no_feature_map():
+    model = nn.Sequential(
+        nn.ZeroPad2d(3), nn.Conv2d(3, 5, 7, stride=2), nn.ReLU(), nn.AvgPool2d(8), nn.Flatten(),
+        nn.Linear(5, 4),
+    )  # fmt: skip
+    backbone = ModuleBackbone(model, SMALL)
+    assert "0" not in [layer.name for layer in backbone.candidate_layers()]
+    assert backbone.layers == ("2",)
+    with pytest.raises(BackboneError, match="the picture itself"):
+        ModuleBackbone(model, SMALL, layers=["0", "2"])
+
+
 def test_one_forward_pass_gives_logits_and_features():
     model = TinyNet()
     backbone = ModuleBackbone(model, SMALL)
