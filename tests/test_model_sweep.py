@@ -142,6 +142,9 @@ def test_what_moves_with_the_picture_is_told_from_what_does_not():
     shuffled = pictures.flatten(2)[..., torch.randperm(32 * 48)].view_as(pictures)
     for other in (shuffled, pictures.flip(2, 3), pattern.expand_as(pictures)):
         assert motion.peaks(other, SIZE, SHIFT) == [0.0] * 4
+    down, up, right, left = motion.peaks(pictures.flip(3), SIZE, SHIFT)  # columns mirrored
+    assert min(down, up) > 0.8
+    assert right == left == 0
     # Unrolled windows, as Hiera has them.
     windows = nn.functional.pixel_unshuffle(pictures[:, :1], 2).reshape(-1, 1, *SIZE)
     assert sum(peak > 0 for peak in motion.peaks(windows, SIZE, SHIFT)) < 2

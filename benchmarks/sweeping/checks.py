@@ -150,16 +150,17 @@ def standstill(model: Model, explainer: ttame.Explainer, shift: Size) -> str | N
     moved = peaks(explanation.maps, crop, shift)
     layers = [peaks(feature, crop, shift) for feature in features]
     model.record["moved"] = round(sum(moved) / len(moved), 3)
-    model.record["layers_moved"] = [round(sum(found) / len(found), 3) for found in layers]
+    model.record["peaks"] = [[round(peak, 3) for peak in found] for found in (moved, *layers)]
     right = sum(peak > 0 for peak in moved)
     if right < len(moved):
         return f"the map moves with the picture in {right} of {len(moved)} directions"
     for name, feature, found in zip(model.backbone.layers, features, layers, strict=True):
-        right = sum(peak > 0 for peak in found)
-        if min(feature.shape[2:]) >= FEWEST_CELLS and right < len(found) / 2:
+        axes = (("rows", found[:2]), ("columns", found[2:]))
+        still = [axis for axis, both in axes if not any(both)]
+        if still and min(feature.shape[2:]) >= FEWEST_CELLS:
             return (
-                f"the cells of layer {name} are not in the picture's order: they move with it in "
-                f"{right} of {len(found)} directions"
+                f"the cells of layer {name} are not in the picture's order: "
+                f"{' and '.join(still)} do not move with it"
             )
     return None
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from sweeping.catalogue import Entry, Part, in_order
 from sweeping.libraries import LIBRARIES
+from ttame.benchmarking.markdown import markdown_row
 
 Record = dict[str, Any]
 
@@ -18,21 +19,24 @@ it. This page tells which ones were: of every family of the libraries, the model
 parameters (of transformers, a tiny configuration), with random weights. Each is
 
 - loaded by its name alone, `ttame.load_backbone(NAME, pretrained=False)`, with default layers;
-- given the signal that training gives a classifier: weights that start at or near zero are drawn
-  anew, batch normalisations take over the statistics of the pictures;
+- given the signal that training gives a classifier: weights too small for a signal to survive many
+  layers (among them the usual start of narrow transformers) are drawn anew, batch normalisations
+  take over the statistics of the pictures;
 - explained at its own input size by an untrained explainer: when the picture is shifted up, down,
-  left and right, the maps must move just as far, and the cells of no layer may move otherwise in
-  more than two of the four directions (`moved`: mean height of the phase correlation's peaks, up to
-  1, where a peak in the wrong place is 0);
+  left and right, by one of two widths that the cells of the coarsest layer may have, the maps must
+  move just as far in all four directions, and the cells of every layer in at least one up or down
+  and one left or right, unless it has fewer than 4 x 4 (`moved`: mean height of the phase
+  correlation's peaks, up to 1, where a peak in the wrong place is 0);
 - trained for one step on two pictures, smaller where it takes them: through the masked image and
   the classifier a finite gradient must reach every parameter of the attention mechanism, and one
   that is not zero every weight;
 - compared with itself after the explanation and after the step: not one bit may have changed.
 
-Other sizes of a family differ in numbers, not in kind. Whether the explanations of a trained
-classifier are good is another question: [the benchmark](benchmark.md) answers it.
+Other sizes of a family were not tried here. Whether the explanations of a trained classifier are good
+is another question: [the benchmark](benchmark.md) answers it.
 
-`python benchmarks/model_sweep.py` makes the records, with `--table` it writes this page from them.
+`python benchmarks/model_sweep.py --limit 1500 --memory 14` makes the records, with `--table` it writes
+this page from them.
 Seconds are those of one CPU thread on a machine with other work: they compare models only roughly.
 """
 
@@ -107,7 +111,7 @@ def _counts(parts: Mapping[str, Part], rows: Mapping[str, Sequence[Record]]) -> 
 
 def _failures(failures: Sequence[Record]) -> str:
     cells = [
-        [f"`{r['library']}/{r['model']}`", str(r["stage"]), _escaped(str(r["reason"]))]
+        [f"`{r['library']}/{r['model']}`", str(r["stage"]), str(r["reason"]).replace("<", "\\<")]
         for r in failures
     ]
     known = [
@@ -163,8 +167,4 @@ def sizes(shape: Sequence[int]) -> str:
 def table(head: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
     """Write a table in Markdown."""
     lines = [head, ["---"] * len(head), *cells]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def _escaped(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "\\<")
+    return "".join(f"{markdown_row(line)}\n" for line in lines)

@@ -50,6 +50,26 @@ def test_what_comes_before_the_first_weights_is_no_feature_map():
         ModuleBackbone(model, SMALL, layers=["0", "2"])
 
 
+@pytest.mark.parametrize("fixed", [True, False])
+def test_weights_outside_of_layers_are_weights(fixed):
+    class Plain(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            weight = torch.randn(5, 3, 3, 3)
+            if fixed:
+                self.register_buffer("weight", weight)
+            else:
+                self.weight = nn.Parameter(weight)
+            self.act = nn.ReLU()
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.act(nn.functional.conv2d(images, self.weight))
+
+    model = nn.Sequential(Plain(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 4))
+    backbone = ModuleBackbone(model, SMALL, layers=["0.act"])
+    assert backbone.feature_shapes == ((5, 14, 14),)
+
+
 def test_one_forward_pass_gives_logits_and_features():
     model = TinyNet()
     backbone = ModuleBackbone(model, SMALL)

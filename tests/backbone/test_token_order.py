@@ -14,7 +14,7 @@ from torch import nn
 from tiny_huggingface import FAMILIES, save_classifier
 from ttame.backbone.module import ModuleBackbone
 from ttame.backbone.registry import load_backbone
-from ttame.backbone.token_order import TokenOrder, in_rows
+from ttame.backbone.token_order import in_rows, unrolled_layers
 from ttame.backbone.tokens import patch_tokens
 from ttame.errors import BackboneError
 from ttame.images.preprocessing import Preprocessing
@@ -84,5 +84,23 @@ def test_attention_between_unrolled_tokens_is_refused():
 def test_another_schedule_says_nothing(schedule):
     model = nn.Sequential(nn.Linear(2, 2))
     model.schedule = schedule
-    order = TokenOrder(model)
-    assert [order.strides(name, (4, 4)) for name in ("unroll", "0")] == [(), ()]
+    assert unrolled_layers(model, ["unroll", "0"]) == {}
+
+
+def test_only_the_network_with_the_schedule_is_unrolled_and_from_there_on():
+    left = {(4, 4): ((2, 2),), (2, 2): ()}
+    holder = nn.Identity()
+    holder.schedule = {0: ([(2, 2)], [4, 4]), 1: ([], (2, 2))}
+    model = nn.ModuleDict({"trunk": nn.ModuleDict({"reroll": holder}), "neck": nn.Identity()})
+    called = ["trunk.embed", "trunk.unroll", "trunk.blocks.0", "trunk", "trunk2", "neck"]
+    expected = dict.fromkeys(["trunk.unroll", "trunk.blocks.0", "trunk"], left)
+    assert unrolled_layers(model, called) == expected
+    # Told by the network itself, and by a module whose layers are the unrolled ones.
+    model.schedule = holder.schedule
+    del holder.schedule
+    assert list(unrolled_layers(model, ["embed", "unroll", "block"])) == ["unroll", "block"]
+    encoder = nn.ModuleDict({"stages": nn.Identity()})
+    encoder.schedule = model.schedule
+    whole = nn.ModuleDict({"encoder": encoder})
+    called = ["embed", "encoder.stages", "encoder"]
+    assert list(unrolled_layers(whole, called)) == called[1:]

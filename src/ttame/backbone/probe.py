@@ -14,7 +14,7 @@ from ttame.backbone.layers import Candidate
 from ttame.backbone.layout import Layout, plane_layout, to_map, token_grid, token_layout
 from ttame.backbone.linear import final_linear
 from ttame.backbone.outputs import first_tensor, flat_logits
-from ttame.backbone.token_order import Size, TokenOrder
+from ttame.backbone.token_order import Size, unrolled_layers
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,6 @@ class Probe:
     classifier: tuple[str, ...]
 
 
-_PICTURE = "it comes before the first weights, so it is the picture itself"
-
-
 @dataclass
 class _Record:
     """One call of one module."""
@@ -49,6 +46,7 @@ class _Record:
     output: Tensor | None
     version: int
     unchanged: bool
+    weighted: bool  # something with weights of its own had begun by then
 
 
 def probe_images(size: Size, channels: int, like: nn.Module, batch: int = 2) -> Tensor:
@@ -97,22 +95,23 @@ def _sort_out(
     rejected = {name: "it is not called" for name, _ in model.named_modules() if name not in calls}
     rejected.pop("", None)
     usable: list[_Record] = []
-    learned = False
     for name, found in calls.items():
-        learned = learned or next(found[0].module.parameters(), None) is not None
-        reason = _refusal(found, batch) if learned else _PICTURE
+        reason = _refusal(found, batch)
         if reason is None:
             usable.append(found[0])
         else:
             rejected[name] = reason
     candidates: list[Candidate] = []
     producers: dict[tuple[int, int], str] = {}
-    for record, layout in zip(usable, _layouts(model, usable, image), strict=True):
+    unrolled = unrolled_layers(model, list(calls))
+    for record, read in zip(usable, _layouts(model, usable, image), strict=True):
         output = record.output
-        if output is None or layout is None:
+        if output is None or read is None:
             shape = () if output is None else tuple(output.shape)
             rejected[record.name] = f"its output of shape {shape} is no feature map"
             continue
+        grid = token_grid(output.shape[1] - read.prefix, image) if read.order == "tokens" else None
+        layout = read._replace(strides=unrolled.get(record.name, {}).get(grid, ()))
         shape = to_map(output, layout, image).shape
         candidates.append(
             Candidate(
@@ -134,6 +133,8 @@ def _refusal(calls: list[_Record], batch: int) -> str | None:
         return f"it is called {len(calls)} times in one pass"
     if output is None:
         return "it returns no tensor"
+    if not calls[0].weighted:
+        return "it comes before the first weights, so it is the picture itself"
     if output.ndim not in (3, 4) or output.shape[0] != batch or not output.is_floating_point():
         return f"its output of shape {tuple(output.shape)} for {batch} images is no feature map"
     return "it passes its input on unchanged" if calls[0].unchanged else None
@@ -153,14 +154,10 @@ def _layouts(model: nn.Module, records: list[_Record], image: Size) -> list[Layo
     planes: list[Size] = []
     last_certain: Layout | None = None
     by_class = _certain_layouts(records, image)
-    order = TokenOrder(model)
     for record in records:
         shape = () if record.output is None else tuple(record.output.shape)
         if len(shape) == 3:
-            tokens = token_layout(shape[1], image, planes, declared)
-            grid = None if tokens is None else token_grid(shape[1] - tokens.prefix, image)
-            strides = order.strides(record.name, grid)
-            layouts.append(tokens and tokens._replace(strides=strides))
+            layouts.append(token_layout(shape[1], image, planes, declared))
             continue
         layout, certain = plane_layout(shape, image)
         if certain:
@@ -186,15 +183,24 @@ def _certain_layouts(records: list[_Record], image: Size) -> dict[type, set[Layo
     return found
 
 
+def _has_weights(module: nn.Module) -> bool:
+    """Whether a module holds numbers of its own, be they trained or fixed."""
+    own = (*module.parameters(recurse=False), *module.buffers(recurse=False))
+    return any(tensor.is_floating_point() for tensor in own)
+
+
 @contextmanager
 def _recording(model: nn.Module) -> Iterator[list[_Record]]:
     """Record every call of every submodule, in the order in which they end."""
     records: list[_Record] = []
     entered: dict[str, list[tuple[Tensor | None, int]]] = {}
     handles: list[Any] = []
+    weighted = _has_weights(model)
 
     def before(name: str) -> Any:
-        def hook(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            nonlocal weighted
+            weighted = weighted or _has_weights(module)
             tensor = first_tensor(inputs)
             entered.setdefault(name, []).append((tensor, 0 if tensor is None else tensor._version))
 
@@ -214,7 +220,7 @@ def _recording(model: nn.Module) -> Iterator[list[_Record]]:
                 and torch.equal(output, tensor)
             )
             now = 0 if output is None else output._version
-            records.append(_Record(name, module, output, now, unchanged))
+            records.append(_Record(name, module, output, now, unchanged, weighted))
 
         return hook
 

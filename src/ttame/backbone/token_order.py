@@ -46,37 +46,35 @@ def in_rows(tokens: Tensor, grid: Size, strides: Sequence[Size]) -> Tensor:
     return unrolled.permute(0, last, *rows, *columns).reshape(batch, channels, *grid)
 
 
-class TokenOrder:
-    """Which layers of a classifier give unrolled tokens.
+def unrolled_layers(
+    model: nn.Module, called: Sequence[str]
+) -> dict[str, dict[Size | None, Strides]]:
+    """Find the layers that give unrolled tokens, and by which strides, for each size of the grid.
 
-    A classifier tells the steps that are left for each size of the grid, as timm's and
-    transformers' Hiera do: a dictionary ``schedule`` of pairs (strides, size). Everything is
-    unrolled from the layer ``unroll`` on, or from the first one within the module that holds the
-    schedule.
+    A classifier tells the steps that are left at each size, as timm's and transformers' Hiera do:
+    a dictionary ``schedule`` of pairs (strides, size), in a module of the network. In this network
+    everything is unrolled from its layer ``unroll`` on, or from the first layer within the module
+    that holds the schedule.
 
     Args:
         model: The classifier.
+        called: All its layers that are called, in the order of execution.
 
     Example:
-        >>> TokenOrder(nn.Linear(2, 2)).strides("layer", (14, 14))
-        ()
+        >>> unrolled_layers(nn.Linear(2, 2), ["layer"])
+        {}
     """
-
-    def __init__(self, model: nn.Module) -> None:
-        self._left: dict[Size, Strides] = {}
-        self._starts: tuple[str, ...] = ()  # with none, no name starts so
-        self._unrolled = False
-        for name, module in model.named_modules():
-            left = dict(_steps_left(getattr(module, "schedule", None)))
-            if left:
-                parent = name.rpartition(".")[0]
-                self._left = left
-                self._starts = (f"{parent}.unroll.".lstrip("."), f"{name}.")
-
-    def strides(self, name: str, grid: Size | None) -> Strides:
-        """Strides that a layer's grid is unrolled by; to be asked in the order of execution."""
-        self._unrolled = self._unrolled or f"{name}.".startswith(self._starts)
-        return self._left.get(grid, ()) if self._unrolled and grid is not None else ()
+    found: dict[str, dict[Size | None, Strides]] = {}
+    for holder, module in model.named_modules():
+        left: dict[Size | None, Strides] = dict(_steps_left(getattr(module, "schedule", None)))
+        network = holder.rpartition(".")[0]
+        starts = [f"{network}.unroll." if network else "unroll."]
+        starts += [f"{holder}."] if holder else []
+        within = [name for name in called if not network or f"{name}.".startswith(f"{network}.")]
+        first = next((n for n, x in enumerate(within) if f"{x}.".startswith(tuple(starts))), None)
+        if left and first is not None:
+            found.update(dict.fromkeys(within[first:], left))
+    return found
 
 
 def _steps_left(schedule: Any) -> Iterator[tuple[Size, Strides]]:
