@@ -32,11 +32,11 @@ parameters (of transformers, a tiny configuration), with random weights. Each is
   that is not zero every weight;
 - compared with itself after the explanation and after the step: not one bit may have changed.
 
-Other sizes of a family were not tried here. Whether the explanations of a trained classifier are good
+Other sizes of a family were not tried. Whether the explanations of a trained classifier are good
 is another question: [the benchmark](benchmark.md) answers it.
 
-`python benchmarks/model_sweep.py --limit 1500 --memory 14` makes the records, with `--table` it writes
-this page from them.
+`python benchmarks/model_sweep.py --limit 1500 --memory 14` makes the records; with `--table` it
+writes this page from them.
 Seconds are those of one CPU thread on a machine with other work: they compare models only roughly.
 """
 

@@ -49,6 +49,11 @@ def test_a_multi_label_classifier(call, classifier_weights, tmp_path):
     # The folder says so where another classifier is named too.
     named = call("evaluate", *model, "-e", out, "-d", data, "--methods", "random", "-n", 2)
     assert named.exit_code == 0, named.output
+    refused = call(
+        "benchmark", "-e", out, *model, "--no-multi-label", "-d", data, "--out", out / "b"
+    )
+    assert refused.exit_code == 2
+    assert "leave out --multi-label" in " ".join(refused.stderr.split())
     alone = call(
         *("benchmark", *model, "--multi-label", "-d", data, "-n", 2, "--methods", "random"),
         *("--metrics", "confidence", "--no-report", "--out", tmp_path / "b", "--device", "cpu"),

@@ -17,7 +17,7 @@ from ttame.backbone.linear import linear_weight
 from ttame.backbone.outputs import first_tensor, logits_of, two_classes
 from ttame.backbone.probe import Probe, probe, probe_images
 from ttame.backbone.tokens import check_class_token
-from ttame.errors import BackboneError, InputError, unknown_name
+from ttame.errors import BackboneError, InputError, first_line, unknown_name
 
 if TYPE_CHECKING:
     from ttame.images.preprocessing import Preprocessing
@@ -276,5 +276,5 @@ class ModuleBackbone(Backbone):
         expected = " x ".join(str(side) for side in self.probe.image_size)
         return InputError(
             f"the classifier refuses images of {size[0]} x {size[1]} pixels (it is known to take "
-            f"{expected}): {str(error).strip().splitlines()[0] if str(error).strip() else error!r}"
+            f"{expected}): {first_line(error)}"
         )

@@ -85,11 +85,17 @@ def load_backbone(
     names = _layer_names(layers)
     size = _pair(image_size)
     if isinstance(source_or_module, Backbone):
-        given = (weights, preprocessing, class_names, size, logits, multi_label)
+        given = (weights, preprocessing, class_names, size, logits)
         if model_args or any(value is not None for value in given):
             raise InputError(
                 "a backbone is loaded already; of the arguments only layers= and "
                 "class_token_product= apply"
+            )
+        is_multi_label = source_or_module.activation == "sigmoid"
+        if multi_label not in (None, is_multi_label):
+            raise InputError(
+                f"a backbone is loaded already, with multi_label={is_multi_label}; load it anew "
+                f"with multi_label={multi_label}"
             )
         backbone = _read_otherwise(source_or_module, names, class_token_product)
         return backbone.requires_grad_(False).eval()

@@ -180,6 +180,11 @@ def _load(
         from ttame.backbone.registry import load_backbone
 
         return None, load_backbone(model, weights, multi_label=multi_label)
+    if multi_label is not None:
+        raise InputError(
+            "an explainer knows whether its classifier is a multi-label one; leave out "
+            "--multi-label and --no-multi-label"
+        )
     loaded = load_explainer(folder, model, weights, device, force)
     return loaded, loaded.backbone
 

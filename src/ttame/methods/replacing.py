@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ttame.backbone.outputs import logits_of
-from ttame.errors import BackboneError
+from ttame.errors import BackboneError, first_line
 
 if TYPE_CHECKING:
     from ttame.backbone.module import ModuleBackbone
@@ -89,5 +89,5 @@ def stacked_logits(backbone: ModuleBackbone, images: Tensor, copies: int) -> Ten
     except (RuntimeError, BackboneError) as error:
         raise BackboneError(
             f"{backbone.identity.name} cannot classify {copies} outputs of a layer at once, which "
-            f"this method needs: {str(error).strip().splitlines()[0]}"
+            f"this method needs: {first_line(error)}"
         ) from error
