@@ -85,3 +85,18 @@ def test_the_example_fits_its_classifier(tmp_path):
 def test_the_example_holds_the_usual_ablations(name):
     config = read_config(EXAMPLE, data=".", eval_data=".")
     assert any(name in cell.name for cell in config.cells)
+
+
+@pytest.mark.parametrize(
+    ("name", "heading"),
+    [("ablation.yaml", "EfficientNet-Lite0"), ("ablation-vit.yaml", "A vision transformer")],
+)
+def test_the_results_are_those_of_the_examples_cells(name, heading):
+    config = read_config(EXAMPLE.with_name(name), data=".", eval_data=".")
+    section = TEXT.partition(f"### {heading}\n")[2].partition("\n### ")[0]
+    rows = [line.split(" | ")[0].removeprefix("| ") for line in section.splitlines()]
+    known = [cell.name for cell in config.cells]
+    scored = [row for row in rows if row in known]
+    assert scored == known[: len(scored)]
+    assert len(scored) >= 8
+    assert (ROOT / "docs" / re.findall(r"\]\((images/[^)]+)\)", section)[0]).is_file()
