@@ -19,7 +19,7 @@ TESTS = Path(__file__).resolve().parents[2] / "tests"
 CLASSES = 10
 
 # Pictures for tiny configurations of transformers that take any size; deep grids have some cells.
-PICTURE = 512
+PICTURE = 384
 
 
 class AbsentError(Exception):
