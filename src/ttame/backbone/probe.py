@@ -46,7 +46,7 @@ class _Record:
     output: Tensor | None
     version: int
     unchanged: bool
-    weighted: bool  # something with weights of its own had begun by then
+    picture: bool  # as many channels as the input has, and no layer with weights before it
 
 
 def probe_images(size: Size, channels: int, like: nn.Module, batch: int = 2) -> Tensor:
@@ -77,7 +77,11 @@ def probe(model: nn.Module, images: Tensor, which: str | int | None = None) -> P
         BackboneError: The classifier gives no logits.
     """
     batch, image = images.shape[0], (images.shape[2], images.shape[3])
-    with _evaluating(model), _own_random_state(images.device), _recording(model) as records:
+    with (
+        _evaluating(model),
+        _own_random_state(images.device),
+        _recording(model, images.shape[1]) as records,
+    ):
         logits = flat_logits(model(images), batch, which)
         calls: dict[str, list[_Record]] = {}
         for record in records:
@@ -133,8 +137,8 @@ def _refusal(calls: list[_Record], batch: int) -> str | None:
         return f"it is called {len(calls)} times in one pass"
     if output is None:
         return "it returns no tensor"
-    if not calls[0].weighted:
-        return "it comes before the first weights, so it is the picture itself"
+    if calls[0].picture:
+        return "it comes before the first layer with weights, so it is the picture itself"
     if output.ndim not in (3, 4) or output.shape[0] != batch or not output.is_floating_point():
         return f"its output of shape {tuple(output.shape)} for {batch} images is no feature map"
     return "it passes its input on unchanged" if calls[0].unchanged else None
@@ -183,24 +187,21 @@ def _certain_layouts(records: list[_Record], image: Size) -> dict[type, set[Layo
     return found
 
 
-def _has_weights(module: nn.Module) -> bool:
-    """Whether a module holds numbers of its own, be they trained or fixed."""
-    own = (*module.parameters(recurse=False), *module.buffers(recurse=False))
-    return any(tensor.is_floating_point() for tensor in own)
-
-
 @contextmanager
-def _recording(model: nn.Module) -> Iterator[list[_Record]]:
-    """Record every call of every submodule, in the order in which they end."""
+def _recording(model: nn.Module, channels: int) -> Iterator[list[_Record]]:
+    """Record every call of every submodule, in the order in which they end.
+
+    Args:
+        model: The classifier.
+        channels: Of its input.
+    """
     records: list[_Record] = []
     entered: dict[str, list[tuple[Tensor | None, int]]] = {}
     handles: list[Any] = []
-    weighted = _has_weights(model)
+    weighted = False
 
     def before(name: str) -> Any:
-        def hook(module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            nonlocal weighted
-            weighted = weighted or _has_weights(module)
+        def hook(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
             tensor = first_tensor(inputs)
             entered.setdefault(name, []).append((tensor, 0 if tensor is None else tensor._version))
 
@@ -208,7 +209,9 @@ def _recording(model: nn.Module) -> Iterator[list[_Record]]:
 
     def after(name: str) -> Any:
         def hook(module: nn.Module, _inputs: tuple[Any, ...], result: Any) -> None:
+            nonlocal weighted
             tensor, version = entered[name].pop()
+            weighted = weighted or next(module.parameters(), None) is not None
             output = first_tensor(result)
             # Only layers without weights: a block that starts as an identity learns to be none.
             unchanged = (
@@ -220,7 +223,8 @@ def _recording(model: nn.Module) -> Iterator[list[_Record]]:
                 and torch.equal(output, tensor)
             )
             now = 0 if output is None else output._version
-            records.append(_Record(name, module, output, now, unchanged, weighted))
+            picture = not weighted and output is not None and output.shape[1:2] == (channels,)
+            records.append(_Record(name, module, output, now, unchanged, picture))
 
         return hook
 
