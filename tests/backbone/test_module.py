@@ -38,16 +38,17 @@ def hooks(model: nn.Module) -> int:
     return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
 
 
-def test_what_comes_before_the_first_weights_is_no_feature_map():
+def test_what_comes_before_the_first_weights_is_read_only_by_name():
     model = nn.Sequential(
         nn.ZeroPad2d(3), nn.Conv2d(3, 5, 7, stride=2), nn.ReLU(), nn.AvgPool2d(8), nn.Flatten(),
         nn.Linear(5, 4),
     )  # fmt: skip
     backbone = ModuleBackbone(model, SMALL)
-    assert "0" not in [layer.name for layer in backbone.candidate_layers()]
     assert backbone.layers == ("2",)
-    with pytest.raises(BackboneError, match="the picture itself"):
-        ModuleBackbone(model, SMALL, layers=["0", "2"])
+    assert ModuleBackbone(model, SMALL, layers=["0", "2"]).feature_shapes[0] == (3, 22, 22)
+    # Where there is nothing else, it is better than nothing.
+    pooled = nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(48, 4))
+    assert ModuleBackbone(pooled, SMALL).layers == ("0",)
 
 
 @pytest.mark.parametrize("fixed", [True, False])

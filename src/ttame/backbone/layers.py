@@ -21,6 +21,8 @@ class Candidate:
         kind: Name of the module's class.
         needs_copy: A later in-place operation overwrites the output.
         producer: The first layer that gave this very tensor (a container gives its last child's).
+        picture: It is the picture itself, padded or pooled: it has as many channels as the input,
+            and no layer with weights comes before it.
     """
 
     name: str
@@ -29,6 +31,7 @@ class Candidate:
     kind: str
     needs_copy: bool
     producer: str
+    picture: bool = False
 
     @property
     def depth(self) -> int:
@@ -53,7 +56,7 @@ def default_layers(candidates: Sequence[Candidate], most: int = 3) -> tuple[str,
     the outermost module that has it; where that only begins a resolution, whose blocks follow
     deeper in the module tree, from the last of these blocks. Networks with one resolution (plain
     vision transformers, mixers) give two late blocks of their longest sequence of blocks and the
-    last map of all.
+    last map of all. The picture itself is read only where there is nothing else.
 
     Args:
         candidates: All usable layers in the order of execution; at least one.
@@ -62,7 +65,7 @@ def default_layers(candidates: Sequence[Candidate], most: int = 3) -> tuple[str,
     Returns:
         Names of one to ``most`` layers.
     """
-    path = _main_path(candidates)
+    path = _main_path([c for c in candidates if not c.picture] or candidates)
     grids = sorted({c.grid for c in path}, key=math.prod)
     if len(grids) == 1:
         return _late_blocks(path)

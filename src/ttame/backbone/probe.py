@@ -125,6 +125,7 @@ def _sort_out(
                 kind=type(record.module).__qualname__,
                 needs_copy=output._version != record.version,
                 producer=producers.setdefault((id(output), record.version), record.name),
+                picture=record.picture,
             )
         )
     return candidates, rejected
@@ -137,8 +138,6 @@ def _refusal(calls: list[_Record], batch: int) -> str | None:
         return f"it is called {len(calls)} times in one pass"
     if output is None:
         return "it returns no tensor"
-    if calls[0].picture:
-        return "it comes before the first layer with weights, so it is the picture itself"
     if output.ndim not in (3, 4) or output.shape[0] != batch or not output.is_floating_point():
         return f"its output of shape {tuple(output.shape)} for {batch} images is no feature map"
     return "it passes its input on unchanged" if calls[0].unchanged else None
