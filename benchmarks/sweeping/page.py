@@ -15,8 +15,9 @@ HEAD = """\
 # Supported models
 
 Any image classifier that is an `nn.Module` can be tried; `ttame layers NAME` shows what is read of
-it. This page tells which ones were: of every family of the libraries, the model with the fewest
-parameters (of transformers, a tiny configuration), with random weights. Each is
+it. This page tells which ones were, with random weights: of every family of timm the model with the
+fewest parameters, the image classifiers of torchvision, and of every family of transformers a tiny
+configuration. Each is
 
 - loaded by its name alone, `ttame.load_backbone(NAME, pretrained=False)`, with default layers;
 - given the signal that training gives a classifier: weights too small for a signal to survive many
@@ -32,11 +33,11 @@ parameters (of transformers, a tiny configuration), with random weights. Each is
   that is not zero every weight;
 - compared with itself after the explanation and after the step: not one bit may have changed.
 
-Other sizes of a family were not tried. Whether the explanations of a trained classifier are good
-is another question: [the benchmark](benchmark.md) answers it.
+Other sizes of timm's families were not tried. Whether the explanations of a trained classifier are
+good is another question: [the benchmark](benchmark.md) answers it.
 
-`python benchmarks/model_sweep.py --limit 1500 --memory 14` makes the records; with `--table` it
-writes this page from them.
+`python benchmarks/model_sweep.py --limit 1500 --memory 14` makes the records, with `--library
+torchvision --every --resume` those of the rest of torchvision; with `--table` it writes this page.
 Seconds are those of one CPU thread on a machine with other work: they compare models only roughly.
 """
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ttame.errors import InputError
+from ttame.errors import InputError, first_line
 
 if TYPE_CHECKING:
     from ttame.explainer import Explainer
@@ -137,8 +137,7 @@ def pick_device(name: str) -> str:
     try:
         torch.zeros(1, device=name).cpu()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise InputError(f"cannot use device {name!r}: {reason}") from None
+        raise InputError(f"cannot use device {name!r}: {first_line(error)}") from None
     return name
 
 

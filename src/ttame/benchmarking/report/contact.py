@@ -12,7 +12,7 @@ from PIL import Image
 
 from ttame.activation import probabilities
 from ttame.benchmarking.report.markup import DASH
-from ttame.errors import InputError
+from ttame.errors import InputError, first_line
 from ttame.metrics.case import normalised
 from ttame.metrics.shares import full_masks, without_nan
 from ttame.pictures import contact_sheet as picture_grid
@@ -148,8 +148,7 @@ def _cell(backbone: Backbone, method: Method, photo: Tensor, wanted: Tensor) -> 
             mask = full_masks(maps, size, stretch=not method.gives_masks)[0]
     except Exception as error:
         # Any: methods may come from other packages, and the scores are there already.
-        first = (str(error).strip().splitlines() or [""])[0]
-        return Cell(method.title, None, f"{type(error).__name__}: {first}")
+        return Cell(method.title, None, f"{type(error).__name__}: {first_line(error)}")
     if bool(replaced[0]):
         return Cell(method.title, None, "the map holds NaN")
     return Cell(method.title, _small(overlay(photo[0], mask, ALPHA)))
