@@ -187,6 +187,9 @@ def train(model: Model) -> None:
     module.setup("fit")
     pixels = step_pixels(model.backbone)
     model.record["step_input"] = list(pixels.shape[1:])
+    # Another size is another statistic, which grows from layer to layer in deep networks.
+    settle_norms(model.backbone.module, model.backbone.preprocessing.normalise(pixels))
+    model.before = fingerprint(model.backbone.module)
     optimizer = module.configure_optimizers()["optimizer"]
     loss = module.train().training_step(Batch(pixels, torch.arange(len(pixels))), 0)
     if loss is None:
