@@ -38,8 +38,10 @@ def load_torchvision(request: Request) -> Loaded:
         raise unknown_name("torchvision model", name, torchvision_names())
     published = get_model_weights(name).DEFAULT
     arguments: dict[str, Any] = dict(request.model_args)
-    if request.image_size is not None and _fixed_size(name):
-        arguments.setdefault("image_size", request.image_size[0])
+    preset = published.transforms()
+    if _fixed_size(name):  # without published weights, built for the size of these all the same
+        size = preset.crop_size if request.image_size is None else request.image_size
+        arguments.setdefault("image_size", size[0])
     file = None if request.weights is None else read_weights(request.weights)
     if file is not None and "num_classes" not in arguments:
         arguments["num_classes"] = _file_classes(name, file, arguments)
@@ -50,7 +52,6 @@ def load_torchvision(request: Request) -> Loaded:
         model = _create(name, arguments)
     if file is not None:
         load_state(model, file.state, str(file.path))
-    preset = published.transforms()
     crop = request.image_size or (preset.crop_size[0], preset.crop_size[0])
     preprocessing = Preprocessing(
         crop=crop,
