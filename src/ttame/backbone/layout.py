@@ -129,10 +129,7 @@ def _tokens(output: Tensor, layout: Layout, image: Size) -> Tensor:
         raise BackboneError(
             f"expected more than {prefix} tokens, got an output of shape {tuple(output.shape)}"
         )
-    patches = output[:, prefix:]
-    if layout.strides:
-        return in_rows(patches, grid, layout.strides)
-    return patches.transpose(1, 2).reshape(patches.shape[0], patches.shape[2], *grid)
+    return in_rows(output[:, prefix:], grid, layout.strides)
 
 
 _TO_MAP: dict[str, Callable[[Tensor, Layout, Size], Tensor]] = {

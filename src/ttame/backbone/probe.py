@@ -108,14 +108,16 @@ def _sort_out(
     candidates: list[Candidate] = []
     producers: dict[tuple[int, int], str] = {}
     unrolled = unrolled_layers(model, list(calls))
-    for record, read in zip(usable, _layouts(model, usable, image), strict=True):
-        output = record.output
-        if output is None or read is None:
+    for record, found_layout in zip(usable, _layouts(model, usable, image), strict=True):
+        output, layout = record.output, found_layout
+        if output is None or layout is None:
             shape = () if output is None else tuple(output.shape)
             rejected[record.name] = f"its output of shape {shape} is no feature map"
             continue
-        grid = token_grid(output.shape[1] - read.prefix, image) if read.order == "tokens" else None
-        layout = read._replace(strides=unrolled.get(record.name, {}).get(grid, ()))
+        if record.name in unrolled and layout.order == "tokens":
+            grid = token_grid(output.shape[1] - layout.prefix, image)
+            strides = unrolled[record.name].get(grid, ()) if grid is not None else ()
+            layout = layout._replace(strides=strides)
         shape = to_map(output, layout, image).shape
         candidates.append(
             Candidate(
@@ -210,14 +212,15 @@ def _recording(model: nn.Module, channels: int) -> Iterator[list[_Record]]:
         def hook(module: nn.Module, _inputs: tuple[Any, ...], result: Any) -> None:
             nonlocal weighted
             tensor, version = entered[name].pop()
-            weighted = weighted or next(module.parameters(), None) is not None
+            has_weights = next(module.parameters(), None) is not None
+            weighted = weighted or has_weights
             output = first_tensor(result)
             # Only layers without weights: a block that starts as an identity learns to be none.
             unchanged = (
                 output is not None
                 and tensor is not None
                 and tensor._version == version
-                and next(module.parameters(), None) is None
+                and not has_weights
                 and output.shape == tensor.shape
                 and torch.equal(output, tensor)
             )

@@ -20,12 +20,13 @@ Strides = tuple[Size, ...]
 
 
 def in_rows(tokens: Tensor, grid: Size, strides: Sequence[Size]) -> Tensor:
-    """Bring unrolled tokens (B, N, C) back to their places in the picture.
+    """Bring tokens (B, N, C) back to their places in the picture.
 
     Args:
         tokens: Without prefix; N is the number of cells of the grid.
         grid: Rows and columns.
         strides: Of the unrolling steps, the first one first; their product divides the grid.
+            Without steps, the tokens are row by row.
 
     Returns:
         (B, C, H, W).
@@ -36,7 +37,7 @@ def in_rows(tokens: Tensor, grid: Size, strides: Sequence[Size]) -> Tensor:
         tensor([[0, 1, 2, 3],
                 [4, 5, 6, 7]])
     """
-    down, across = (math.prod(sides) for sides in zip(*strides, strict=True))
+    down, across = (math.prod(step[axis] for step in strides) for axis in (0, 1))
     batch, _, channels = tokens.shape
     inside = [side for step in strides for side in step]
     unrolled = tokens.reshape(batch, *inside, grid[0] // down, grid[1] // across, channels)
@@ -46,9 +47,7 @@ def in_rows(tokens: Tensor, grid: Size, strides: Sequence[Size]) -> Tensor:
     return unrolled.permute(0, last, *rows, *columns).reshape(batch, channels, *grid)
 
 
-def unrolled_layers(
-    model: nn.Module, called: Sequence[str]
-) -> dict[str, dict[Size | None, Strides]]:
+def unrolled_layers(model: nn.Module, called: Sequence[str]) -> dict[str, dict[Size, Strides]]:
     """Find the layers that give unrolled tokens, and by which strides, for each size of the grid.
 
     A classifier tells the steps that are left at each size, as timm's and transformers' Hiera do:
@@ -64,15 +63,17 @@ def unrolled_layers(
         >>> unrolled_layers(nn.Linear(2, 2), ["layer"])
         {}
     """
-    found: dict[str, dict[Size | None, Strides]] = {}
+    found: dict[str, dict[Size, Strides]] = {}
     for holder, module in model.named_modules():
-        left: dict[Size | None, Strides] = dict(_steps_left(getattr(module, "schedule", None)))
+        left = dict(_steps_left(getattr(module, "schedule", None)))
+        if not left:
+            continue
         network = holder.rpartition(".")[0]
         starts = [f"{network}.unroll." if network else "unroll."]
         starts += [f"{holder}."] if holder else []
         within = [name for name in called if not network or f"{name}.".startswith(f"{network}.")]
         first = next((n for n, x in enumerate(within) if f"{x}.".startswith(tuple(starts))), None)
-        if left and first is not None:
+        if first is not None:
             found.update(dict.fromkeys(within[first:], left))
     return found
 

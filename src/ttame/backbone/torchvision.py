@@ -39,7 +39,9 @@ def load_torchvision(request: Request) -> Loaded:
     published = get_model_weights(name).DEFAULT
     arguments: dict[str, Any] = dict(request.model_args)
     preset = published.transforms()
-    if _fixed_size(name):  # without published weights, built for the size of these all the same
+    # The published weights bring their size; whatever else is given is built for it all the same.
+    brought = request.pretrained and request.weights is None and request.image_size is None
+    if not brought and _fixed_size(name):
         size = preset.crop_size if request.image_size is None else request.image_size
         arguments.setdefault("image_size", size[0])
     file = None if request.weights is None else read_weights(request.weights)
