@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -46,14 +47,7 @@ def check(entry: Entry) -> Record:
         What is known of it: ``outcome`` is ``"ok"`` or ``"failed"``, then with ``stage`` and
         ``reason``; ``seconds`` by stage.
     """
-    record: Record = {
-        "library": entry.library,
-        "family": entry.family,
-        "model": entry.model,
-        "parameters": entry.parameters,
-        "outcome": "ok",
-        "seconds": {},
-    }
+    record: Record = {**asdict(entry), "outcome": "ok", "seconds": {}}
     with tempfile.TemporaryDirectory() as folder:
         model = Model(entry, Path(folder), record)
         for stage in STAGES:
@@ -124,12 +118,12 @@ def explain(model: Model) -> None:
     for name, parameter in explainer.attention.named_parameters():
         if name.endswith("bias"):
             nn.init.zeros_(parameter)
-    faults = []
+    fault = None
     for shift in model.shifts:
-        faults.append(standstill(model, explainer, shift))
-        if faults[-1] is None:
+        fault = standstill(model, explainer, shift)
+        if fault is None:
             return
-    raise FailedError(faults[-1])
+    raise FailedError(fault)
 
 
 def standstill(model: Model, explainer: ttame.Explainer, shift: Size) -> str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-import warnings
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -73,9 +72,7 @@ def _timm_families() -> dict[str, list[str]]:
 def _timm_build(name: str) -> nn.Module:
     import timm
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model: nn.Module = timm.create_model(name, pretrained=False)
+    model: nn.Module = timm.create_model(name, pretrained=False)
     return model
 
 
@@ -103,9 +100,7 @@ def _torchvision_families() -> dict[str, list[str]]:
 def _torchvision_build(name: str) -> nn.Module:
     from torchvision import models
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model: nn.Module = models.get_model(name, weights=None)
+    model: nn.Module = models.get_model(name, weights=None)
     return model
 
 

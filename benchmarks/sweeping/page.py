@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from sweeping.catalogue import Entry, Part, in_order
@@ -86,12 +87,8 @@ def _rows(library: str, part: Part, records: Mapping[str, Record]) -> list[Recor
             entries[name] = Entry(
                 library, record["family"], record["model"], record.get("parameters")
             )
-    blank = [
-        records.get(e.name)
-        or {"family": e.family, "model": e.model, "library": library, "parameters": e.parameters}
-        for e in in_order(list(entries.values()))
-    ]
-    return sorted(blank, key=lambda record: str(record["family"]))
+    found = [records.get(e.name) or asdict(e) for e in in_order(list(entries.values()))]
+    return sorted(found, key=lambda record: str(record["family"]))
 
 
 def _counts(parts: Mapping[str, Part], rows: Mapping[str, Sequence[Record]]) -> str:

@@ -9,6 +9,7 @@ import queue
 import threading
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -52,15 +53,7 @@ class Worker:
             self._process.join(10)
             reason = f"the process ended with code {self._process.exitcode}"
         self.close()
-        return {
-            "library": entry.library,
-            "family": entry.family,
-            "model": entry.model,
-            "parameters": entry.parameters,
-            "outcome": "failed",
-            "stage": "process",
-            "reason": reason,
-        }
+        return {**asdict(entry), "outcome": "failed", "stage": "process", "reason": reason}
 
     def _start(self) -> Connection:
         self._connection, theirs = self._context.Pipe()
