@@ -6,15 +6,15 @@ from torch import Tensor, nn
 
 from references.attention import slow_attention
 from tiny_backbone import tiny_backbone
-from ttame.attention import BRANCHES, GRID_CAP, AttentionMechanism, FeatureBranch
+from ttame.attention import BRANCHES, GRID_CAP, AttentionMechanism, FeatureBranch, unit_cells
 from ttame.errors import InputError, UnknownNameError
 from ttame.explainer import new_explainer
-from ttame.heads import Head, IndependentHead, TiedHead
+from ttame.heads import Head, IndependentHead, SharedHead, TiedHead
 
 CHANNELS = (4, 6, 8)
 SHAPES = ((12, 10), (6, 5), (3, 3))
 CLASSES = 7
-HEADS = ("independent", "tied")
+HEADS = ("independent", "tied", "shared")
 
 
 def mechanism(
@@ -22,15 +22,20 @@ def mechanism(
     channels: tuple[int, ...] = CHANNELS,
     grid: str = "first",
     branch: str = "paper",
+    unit_cells: bool = False,
 ) -> AttentionMechanism:
     """A mechanism whose every parameter and statistic differs from its start."""
     made: Head
     if head == "tied":
         made = TiedHead(channels, torch.randn(CLASSES, 5))
         nn.init.constant_(made.bias, 0.3)
+    elif head == "shared":
+        made = SharedHead(channels, torch.randn(CLASSES, channels[-1]))
+        nn.init.normal_(made.shared)
+        nn.init.constant_(made.bias, 0.3)
     else:
         made = IndependentHead(channels, CLASSES)
-    attention = AttentionMechanism(channels, made, grid, branch)
+    attention = AttentionMechanism(channels, made, grid, branch, unit_cells)
     for norm in attention.branches.modules():
         if isinstance(norm, nn.BatchNorm2d):
             nn.init.uniform_(norm.weight, -1.5, 1.5)
@@ -58,6 +63,7 @@ def published(attention: AttentionMechanism, features: list[Tensor], training: b
         batch_statistics=training,
         grid=attention.grid,
         branch=attention.branch,
+        unit_cells=attention.unit_cells,
     )
 
 
@@ -72,6 +78,38 @@ def test_equals_the_published_form(
     maps = attention(features)
     assert maps.shape == (3, CLASSES, *shape)
     torch.testing.assert_close(maps, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("head", HEADS)
+def test_cells_of_one_length_equal_the_slow_form(head: str, training: bool) -> None:
+    attention = mechanism(head, grid="last", unit_cells=True).train(training)
+    features = feature_maps()
+    expected = published(attention, features, training)
+    torch.testing.assert_close(attention(features), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_cells_of_one_length_do_not_depend_on_how_strongly_they_fire() -> None:
+    feature = torch.randn(2, 6, 3, 4)
+    unit = unit_cells(feature)
+    torch.testing.assert_close(unit.square().mean(dim=1), torch.ones(2, 3, 4), atol=1e-4, rtol=0)
+    torch.testing.assert_close(unit_cells(feature * torch.rand(2, 1, 3, 4).add(0.5)), unit)
+    empty = unit_cells(torch.zeros(1, 6, 3, 4))
+    assert torch.equal(empty, torch.zeros(1, 6, 3, 4))
+    assert unit_cells(feature.bfloat16()).dtype == torch.bfloat16
+
+
+def test_an_untrained_shared_head_on_cells_of_one_length_is_the_cosine() -> None:
+    backbone = tiny_backbone()
+    explainer = new_explainer(backbone, "shared", grid="last", unit_cells=True)
+    images = torch.randn(4, 3, 32, 32)
+    deepest, rows = backbone(images).features[-1].relu(), backbone.class_weights
+    assert rows is not None
+    rows = rows - rows.mean(dim=0)
+    for k in range(backbone.num_classes):
+        cosine = torch.cosine_similarity(deepest, rows[k].view(1, -1, 1, 1), dim=1)
+        maps = explainer(images, k).maps[:, 0]
+        torch.testing.assert_close(maps, cosine * len(rows[k]) ** 0.5, atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("training", [False, True])

@@ -9,7 +9,7 @@ import torch
 from tiny_backbone import tiny_backbone
 from ttame.backbone.outputs import two_classes
 from ttame.errors import BackboneError, UnknownNameError
-from ttame.heads import HEADS, IndependentHead, TiedHead, make_head
+from ttame.heads import HEADS, IndependentHead, SharedHead, TiedHead, make_head
 
 CHANNELS = (4, 6, 5)
 ROWS = 5
@@ -55,8 +55,13 @@ def test_tied_filters_do_not_depend_on_scale_or_offset_of_the_classifier() -> No
 @pytest.mark.parametrize("shape", [(), (3,), (2, 3)])
 @pytest.mark.parametrize("name", HEADS)
 def test_classes_of_any_shape(name: str, shape: tuple[int, ...]) -> None:
-    head = TiedHead(CHANNELS, torch.randn(7, ROWS))
-    chosen: Any = head if name == "tied" else IndependentHead(CHANNELS, 7)
+    rows = torch.randn(7, CHANNELS[1])
+    made = {
+        "tied": lambda: TiedHead(CHANNELS, rows),
+        "shared": lambda: SharedHead(CHANNELS, rows),
+        "independent": lambda: IndependentHead(CHANNELS, 7),
+    }
+    chosen: Any = made[name]()
     classes = torch.randint(7, shape)
     weight, bias = chosen(classes)
     assert weight.shape == (*shape, 15)
@@ -79,12 +84,36 @@ def test_tied_head_of_one_logit_has_opposite_filters() -> None:
     assert torch.equal(head.directions[1], torch.nn.functional.normalize(row, dim=1)[0])
 
 
-def test_rows_of_a_multi_label_classifier_are_not_centred() -> None:
+def test_shared_head_by_hand() -> None:
+    rows = torch.tensor([[3.0, 0.0], [0.0, 4.0], [0.0, -1.0]])
+    head = SharedHead([2, 2, 3], rows)
+    torch.nn.init.normal_(head.shared)
+    mean = torch.tensor([1.0, 1.0])
+    for index, row in enumerate(rows):
+        expected = head.shared.clone()
+        expected[2:4] += (row - mean) / (row - mean).norm()
+        torch.testing.assert_close(head(torch.tensor(index))[0], expected)
+    assert set(head.state_dict()) == {"bias", "shared"}
+
+
+def test_shared_head_gives_all_classes_the_same_but_their_direction() -> None:
+    head = SharedHead([3, ROWS], torch.randn(4, ROWS))
+    torch.nn.init.normal_(head.shared)
+    learnt = head(None)[0][:, 3:] - head.directions
+    torch.testing.assert_close(learnt, head.shared[3:].expand(4, -1))
+
+
+def test_shared_head_without_a_fitting_layer_is_refused() -> None:
+    with pytest.raises(BackboneError, match=rf"\({ROWS} channels\), the layers have 2, 9; read"):
+        SharedHead([2, 9], torch.randn(4, ROWS))
+
+
+@pytest.mark.parametrize("head", ["tied", "shared"])
+def test_rows_of_a_multi_label_classifier_are_not_centred(head: str) -> None:
     backbone = tiny_backbone()
     backbone.activation = "sigmoid"
-    head = make_head("tied", backbone)
     rows = torch.nn.functional.normalize(backbone.class_weights, dim=1)
-    torch.testing.assert_close(head.directions, rows)
+    torch.testing.assert_close(make_head(head, backbone).directions, rows)
 
 
 def test_tied_head_of_equal_rows_is_finite() -> None:

@@ -13,6 +13,7 @@ from ttame import storage
 from ttame.backbone.registry import load_backbone
 from ttame.errors import BackboneError, StorageError
 from ttame.explainer import Explainer, new_explainer
+from ttame.heads import HEADS
 
 IMAGES = torch.linspace(-1, 1, 2 * 3 * 32 * 32).view(2, 3, 32, 32)
 
@@ -20,7 +21,13 @@ IMAGES = torch.linspace(-1, 1, 2 * 3 * 32 * 32).view(2, 3, 32, 32)
 def made(head: str = "tied", seed: int = 0) -> Explainer:
     torch.manual_seed(seed + 1)
     explainer = new_explainer(
-        tiny_backbone(), head, start="random", grid="last", branch="sigmoid", smoothing=0.5
+        tiny_backbone(),
+        head,
+        start="random",
+        grid="last",
+        branch="sigmoid",
+        smoothing=0.5,
+        unit_cells=head == "shared",
     )
     for branch in explainer.attention.branches:
         torch.nn.init.normal_(branch.norm.running_mean)
@@ -35,7 +42,7 @@ def edit(folder: Path, **changes: Any) -> None:
     path.write_text(json.dumps({**description, **changes}), encoding="utf-8")
 
 
-@pytest.mark.parametrize("head", ["tied", "independent"])
+@pytest.mark.parametrize("head", HEADS)
 def test_round_trip_gives_equal_maps_bit_for_bit(tmp_path: Path, head: str) -> None:
     explainer = made(head)
     assert explainer.save(tmp_path / "new" / "folder") == tmp_path / "new" / "folder"
@@ -48,6 +55,7 @@ def test_round_trip_gives_equal_maps_bit_for_bit(tmp_path: Path, head: str) -> N
     assert loaded.mask_form == explainer.mask_form
     assert (loaded.attention.grid, loaded.attention.branch) == ("last", "sigmoid")
     assert loaded.smoothing == 0.5
+    assert loaded.attention.unit_cells == (head == "shared")
     assert not loaded.training
 
 

@@ -22,6 +22,8 @@ GRID_CAP = 56
 
 GRIDS = ("first", "last")
 
+_TINY = 1e-6
+
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "sigmoid": torch.sigmoid}
 
 
@@ -121,6 +123,20 @@ BRANCHES: dict[str, Callable[[int], FeatureBranch | IdentityBranch]] = {
 """Forms of a layer's branch by name; all but ``"paper"`` serve comparisons."""
 
 
+def unit_cells(feature: Tensor) -> Tensor:
+    """Scale every cell of a feature map (B, C, H, W) to a root mean square of 1 over channels.
+
+    A linear filter then measures the *direction* of a cell, not how strongly it fires: a class
+    activation map becomes a map of cosines. A cell of zeros stays one.
+
+    Example:
+        >>> unit_cells(torch.tensor([3.0, 4.0]).view(1, 2, 1, 1)).flatten()
+        tensor([0.8485, 1.1314])
+    """
+    squares = feature.float().square().mean(dim=1, keepdim=True)
+    return feature * torch.rsqrt(squares + _TINY).to(feature.dtype)
+
+
 class AttentionMechanism(nn.Module):
     """Maps of the asked classes from a few layers' feature maps.
 
@@ -138,6 +154,7 @@ class AttentionMechanism(nn.Module):
             a CNN; on ``"last"``, the coarsest, finer layers are averaged (antialiased), and the
             maps are smoother. For a plain vision transformer the two are the same.
         branch: Form of the layers' branches, one of ``BRANCHES``.
+        unit_cells: What comes out of each branch is scaled by :func:`unit_cells`; not published.
 
     Raises:
         UnknownNameError: There is no such grid or branch.
@@ -153,7 +170,12 @@ class AttentionMechanism(nn.Module):
     """
 
     def __init__(
-        self, channels: Sequence[int], head: Head, grid: str = "first", branch: str = "paper"
+        self,
+        channels: Sequence[int],
+        head: Head,
+        grid: str = "first",
+        branch: str = "paper",
+        unit_cells: bool = False,
     ) -> None:
         super().__init__()
         if grid not in GRIDS:
@@ -162,6 +184,7 @@ class AttentionMechanism(nn.Module):
             raise unknown_name("branch", branch, BRANCHES)
         self.branch = branch
         self.grid = grid
+        self.unit_cells = unit_cells
         self.channels = tuple(channels)
         self.branches = nn.ModuleList(BRANCHES[branch](width) for width in channels)
         self.head = head
@@ -187,7 +210,9 @@ class AttentionMechanism(nn.Module):
         maps: Tensor = bias.view(-1 if classes is not None else 1, bias.shape[-1], 1, 1).float()
         slices = weight.split(self.channels, dim=-1)
         for branch, feature, part in zip(self.branches, features, slices, strict=True):
-            own = _project(branch(feature), part).float()
+            fused = branch(feature)
+            fused = unit_cells(fused) if self.unit_cells else fused
+            own = _project(fused, part).float()
             maps = maps + resize(own, grid, antialias=self.grid == "last")
         return maps
 

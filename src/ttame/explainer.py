@@ -18,7 +18,7 @@ from ttame.attention import AttentionMechanism
 from ttame.classes import ClassRequest, parse_classes, resolve_class
 from ttame.errors import BackboneError, InputError, unknown_name
 from ttame.explanation import Explanation, concatenate
-from ttame.heads import TiedHead, make_head
+from ttame.heads import DirectedHead, TiedHead, make_head
 
 _log = logging.getLogger(__name__)
 
@@ -219,25 +219,28 @@ def new_explainer(
     grid: str = "first",
     branch: str = "paper",
     smoothing: float = 0.0,
+    unit_cells: bool = False,
 ) -> Explainer:
     """Make an untrained explainer for a backbone.
 
     Args:
         backbone: From :func:`ttame.load_backbone`.
-        head: ``"tied"`` or ``"independent"``.
+        head: ``"tied"``, ``"shared"`` or ``"independent"``, see :mod:`ttame.heads`.
         layers: Other layers than the backbone's, shallow to deep.
         mask_form: How maps become masks, in training and afterwards.
         start: ``"cam"`` starts a tied head as the class activation map of the deepest layer that
-            fits; ``"random"`` starts everything at random.
+            fits; ``"random"`` starts everything at random, but the shared head, which always is
+            that map plus something.
         grid: ``"first"`` or ``"last"``: the layer on whose grid the maps lie.
         branch: Form of the layers' branches, one of :data:`ttame.attention.BRANCHES`.
         smoothing: See :class:`Explainer`.
+        unit_cells: See :class:`ttame.attention.AttentionMechanism`.
 
     Raises:
         UnknownNameError: There is no such head, layer, mask form, start, grid or
             branch.
-        BackboneError: The tied head needs a final linear layer and there is none, or the classifier
-            has a single class.
+        BackboneError: The head needs a final linear layer and there is none, the shared head finds
+            no layer as wide as it, or the classifier has a single class.
     """
     if mask_form not in masking.MASK_FORMS:
         raise unknown_name("mask form", mask_form, masking.MASK_FORMS)
@@ -262,9 +265,9 @@ def new_explainer(
             f"{backbone.num_classes:,}",
         )
     channels = [shape[0] for shape in backbone.feature_shapes]
-    attention = AttentionMechanism(channels, made, grid, branch)
-    if start == "cam" and isinstance(made, TiedHead):
-        if not made.start_as_cam():
+    attention = AttentionMechanism(channels, made, grid, branch, unit_cells)
+    if start == "cam" and isinstance(made, DirectedHead):
+        if isinstance(made, TiedHead) and not made.start_as_cam():
             _log.warning(
                 "no layer of %s is as wide as its final linear layer: the maps start at random, "
                 "not as class activation maps, and need more photos",

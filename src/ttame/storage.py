@@ -105,6 +105,7 @@ def describe(explainer: Explainer) -> dict[str, Any]:
             "smoothing": explainer.smoothing,
             "grid": explainer.attention.grid,
             "branch": explainer.attention.branch,
+            "unit_cells": explainer.attention.unit_cells,
             "parameters": sum(p.numel() for p in explainer.attention.parameters()),
         },
         **explainer.provenance,
@@ -185,6 +186,7 @@ def load(
     # Before they were recorded, there were no others.
     grid = description["attention"].get("grid", "first")
     branch = description["attention"].get("branch", "paper")
+    unit_cells = bool(description["attention"].get("unit_cells", False))
     smoothing = float(description["attention"].get("smoothing", 0.0))
     for kind, name, known in (
         ("head", head, HEADS),
@@ -199,9 +201,9 @@ def load(
         loaded = _load_backbone(description["backbone"], folder, backbone, weights)
         _check_fingerprint(description["backbone"], loaded, force)
         _check_activation(description["backbone"], loaded)
-        attention = AttentionMechanism(
-            [shape[0] for shape in loaded.feature_shapes], make_head(head, loaded), grid, branch
-        )
+        channels = [shape[0] for shape in loaded.feature_shapes]
+        made = make_head(head, loaded)
+        attention = AttentionMechanism(channels, made, grid, branch, unit_cells)
     state = _read_weights(folder, description["attention"].get("sha256"))
     try:
         attention.load_state_dict(state)

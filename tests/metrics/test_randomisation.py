@@ -112,7 +112,7 @@ def test_no_state_of_the_backbone_is_shared_with_the_copy():
     assert not any(value.is_inference() for value in copied.state_dict().values())
 
 
-@pytest.mark.parametrize("head", ["tied", "independent"])
+@pytest.mark.parametrize("head", ["tied", "shared", "independent"])
 def test_ttame_explains_the_copy_with_its_trained_parameters(head):
     backbone = tiny_backbone()
     explainer = new_explainer(backbone, head)
@@ -131,12 +131,22 @@ def test_ttame_explains_the_copy_with_its_trained_parameters(head):
     trained = dict(explainer.attention.named_parameters())
     for name, parameter in moved.attention.named_parameters():
         assert torch.equal(parameter, trained[name])
-    if head == "tied":
+    if head != "independent":
         fresh = new_explainer(copied, head).attention.head.directions
         assert torch.equal(moved.attention.head.directions, fresh)
         assert not torch.equal(explainer.attention.head.directions, fresh)
     assert fingerprint(explainer) == before
     assert method.rebind(copied) is other
+
+
+def test_a_multi_label_head_over_a_changed_copy_is_not_centred():
+    backbone = tiny_backbone()
+    backbone.activation = "sigmoid"
+    explainer = new_explainer(backbone)
+    copied = randomised_copy(backbone, layers_from_the_top(backbone))
+    copied.activation = "sigmoid"
+    fresh = new_explainer(copied).attention.head.directions
+    assert torch.equal(rebound(explainer, copied).attention.head.directions, fresh)
 
 
 def test_maps_that_follow_the_classifier_change_and_others_do_not():

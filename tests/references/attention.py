@@ -18,6 +18,7 @@ def slow_attention(
     batch_statistics: bool,
     grid: str = "first",
     branch: str = "paper",
+    unit_cells: bool = False,
 ) -> Tensor:
     """Return all class maps (B, K, H, W) before the sigmoid.
 
@@ -25,7 +26,6 @@ def slow_attention(
     ``norm.running_mean`` and ``norm.running_var``; ``weight`` (K, sum of C) and ``bias`` (K,) are
     the fusion. ``batch_statistics`` normalises with the batch's own mean and (biased) variance.
     """
-    leading = features[0] if grid == "first" else features[-1]
     leading = features[0] if grid == "first" else features[-1]
     height, width = min(leading.shape[2], CAP), min(leading.shape[3], CAP)
     resized = []
@@ -41,6 +41,9 @@ def slow_attention(
             if branch != "no-skip":
                 mapped = mapped + feature
             mapped = 1 / (1 + torch.exp(-mapped)) if branch == "sigmoid" else mapped.clamp(min=0)
+        if unit_cells:
+            squares = (mapped**2).sum(dim=1, keepdim=True) / mapped.shape[1]
+            mapped = mapped / (squares + 1e-6).sqrt()
         resized.append(
             F.interpolate(
                 mapped,

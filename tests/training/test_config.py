@@ -36,7 +36,7 @@ def test_the_paper_preset_is_the_paper_s() -> None:
 def test_fast_is_the_default_and_ours() -> None:
     fast = load_preset()
     assert fast == load_preset("fast")
-    assert (fast.head, fast.start, fast.optimizer) == ("tied", "cam", "adamw")
+    assert (fast.head, fast.start, fast.optimizer) == ("shared", "cam", "adamw")
     assert fast.mask_form != "sigmoid"
 
 

@@ -118,6 +118,16 @@ def test_a_tied_head_needs_a_final_linear_layer(caplog):
     assert fit_to_classifier(backbone, "fast", {"head": "tied"})[1].head == "tied"
 
 
+def test_a_shared_head_needs_a_layer_as_wide_as_the_final_linear_one(caplog):
+    backbone = tiny_backbone()
+    assert fit_to_classifier(backbone, "fast", {})[1].head == "shared"
+    narrow = backbone.with_layers(("0", "1"))
+    _, config = fit_to_classifier(narrow, "fast", {})
+    assert (config.head, config.start) == ("tied", "cam")
+    assert "as wide as its final linear layer" in caplog.text
+    assert fit_to_classifier(narrow, "fast", {"head": "shared"})[1].head == "shared"
+
+
 def test_maps_of_one_common_grid_are_not_smoothed_unless_asked():
     several = fit_to_classifier(tiny_backbone(), "fast", {})[1]
     assert several.smoothing == load_preset("fast").smoothing > 0
@@ -126,10 +136,10 @@ def test_maps_of_one_common_grid_are_not_smoothed_unless_asked():
     assert fit_to_classifier(single, "fast", {"smoothing": 0.5})[1].smoothing == 0.5
 
 
-def test_one_logit_has_a_tied_head_of_two_classes():
+def test_one_logit_has_a_head_of_two_classes():
     backbone, config = fit_to_classifier(tiny_classifier(classes=1), "fast", {})
     assert backbone.class_weights.shape == (2, 16)
-    assert config.head == "tied"
+    assert config.head == "shared"
 
 
 @pytest.mark.parametrize("how", ["no_grad", "detach"])

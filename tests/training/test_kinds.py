@@ -106,7 +106,7 @@ def test_a_torch_data_set(tmp_path):
 def test_one_logit(tmp_path):
     backbone = loaded(classes=1, class_names=["sound", "broken"])
     explainer = goes_the_whole_way(backbone, tiny_photos(tmp_path / "p", 12), tmp_path / "out")
-    assert explainer.attention.head.name == "tied"
+    assert explainer.attention.head.name == "shared"
     explanation = explainer.explain(tmp_path / "p", "broken")
     images = backbone.preprocessing.normalise(explanation.pixels)
     positive = backbone.module(images).sigmoid()[:, 0]

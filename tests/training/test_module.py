@@ -59,10 +59,17 @@ def test_the_classifier_is_no_part_of_the_training(config: Config) -> None:
 
 
 @pytest.mark.parametrize("fill", ["black", "mean"])
-@pytest.mark.parametrize("form", ["sigmoid", "minmax", "ranks"])
-def test_a_step_by_hand(config: Config, form: str, fill: str) -> None:
+@pytest.mark.parametrize(
+    ("form", "smoothing"), [("sigmoid", 0.0), ("minmax", 0.0), ("ranks", 0.0), ("ranks", 0.7)]
+)
+def test_a_step_by_hand(config: Config, form: str, smoothing: float, fill: str) -> None:
     settings = config(
-        mask_form=form, fill=fill, shares=[1.0], area_weight=2.0, cross_entropy_bound=0
+        mask_form=form,
+        fill=fill,
+        shares=[1.0],
+        area_weight=2.0,
+        cross_entropy_bound=0,
+        smoothing=smoothing,
     )
     explainer, module, logged = made(settings)
     batch = a_batch()
@@ -72,7 +79,8 @@ def test_a_step_by_hand(config: Config, form: str, fill: str) -> None:
 
     logits, maps = all_maps(explainer, batch.pixels)
     labels = logits.argmax(1)
-    masks = masking.to_masks(maps[torch.arange(4), labels][:, None], form)
+    shown = masking.smooth(maps[torch.arange(4), labels][:, None], smoothing)
+    masks = masking.to_masks(shown, form)
     full = F.interpolate(masks, (32, 32), mode="bilinear", align_corners=False)
     normalise = explainer.backbone.preprocessing.normalise
     masked = {

@@ -82,7 +82,7 @@ def test_a_training_writes_a_folder_that_loads(
     assert training["preset"] == "fast"
     assert training["config"]["epochs"] == 2
     assert training["config"]["batch_size"] == 6
-    assert training["config"]["head"] == "tied"
+    assert training["config"]["head"] == "shared"
     assert training["data_digest"] == data_digest(list_photos(photos))
     assert (training["photos"], training["validation_photos"]) == (18, 6)
     assert training["epoch"] in (1, 2)
@@ -183,7 +183,7 @@ def test_random_numbers_and_environment_are_left_alone(
     assert all(parameter.is_contiguous() for parameter in backbone.module.parameters())
 
 
-@pytest.mark.parametrize("head", ["tied", "independent"])
+@pytest.mark.parametrize("head", ["tied", "shared", "independent"])
 def test_a_resumed_training_ends_as_an_uninterrupted_one(
     tiny_train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: str
 ) -> None:

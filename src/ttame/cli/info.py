@@ -62,6 +62,7 @@ def describe(description: Mapping[str, Any], folder: Path) -> Iterator[tuple[str
     yield "smoothing", f"{attention.get('smoothing', 0.0):g} cells"
     yield "grid", str(attention.get("grid", "first"))
     yield "branch", str(attention.get("branch", "paper"))
+    yield "cells", "of one length" if attention.get("unit_cells") else "as they are"
     yield "parameters", f"{attention['parameters']:,}"
     if description.get("imported"):
         yield "imported", _pairs(description["imported"])

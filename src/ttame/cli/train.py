@@ -40,7 +40,7 @@ def train(
         str | None,
         typer.Option("--layers", help="Layers to read, shallow to deep: a,b,c (ttame layers)."),
     ] = None,
-    head: Annotated[str | None, typer.Option("--head", help="tied or independent.")] = None,
+    head: Annotated[str | None, typer.Option("--head", help="tied, shared or independent.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the photos.")] = None,
     batch_size: Annotated[
         int | None, typer.Option("--batch-size", "-b", help="Photos per step.")

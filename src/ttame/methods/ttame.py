@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 import torch
 
 from ttame.errors import InputError
-from ttame.heads import TiedHead
+from ttame.heads import DirectedHead, class_directions
 from ttame.methods.registry import Method
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def ttame_method(explainer: Explainer, name: str = "ttame", title: str = "T-TAME
             "smoothing": explainer.smoothing,
             "grid": explainer.attention.grid,
             "branch": explainer.attention.branch,
+            "unit_cells": explainer.attention.unit_cells,
         },
         rebind=rebind,
     )
@@ -71,8 +72,8 @@ def ttame_method(explainer: Explainer, name: str = "ttame", title: str = "T-TAME
 def rebound(explainer: Explainer, backbone: Backbone) -> Explainer:
     """Put the trained attention mechanism over a changed copy of its classifier.
 
-    Every trained parameter stays as it is. What a tied head reads from its classifier, the rows of
-    the final linear layer, it reads from the copy.
+    Every trained parameter stays as it is. What the head reads from its classifier, the rows of the
+    final linear layer, it reads from the copy.
 
     Args:
         explainer: Made for the classifier; left exactly as it was.
@@ -86,8 +87,9 @@ def rebound(explainer: Explainer, backbone: Backbone) -> Explainer:
 
     attention = deepcopy(explainer.attention)
     weights = backbone.class_weights
-    if isinstance(attention.head, TiedHead) and weights is not None:
-        attention.head.directions = TiedHead([], weights).directions
+    head = attention.head
+    if isinstance(head, DirectedHead) and weights is not None:
+        head.directions = class_directions(weights, head.centred)
     own = explainer.backbone
     copied = load_backbone(backbone, layers=own.layers, class_token_product=own.class_token_product)
     return Explainer(

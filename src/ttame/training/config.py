@@ -18,15 +18,17 @@ class TrainingConfig:
     """Everything that decides how a training goes; recorded in the explainer folder.
 
     Attributes:
-        head: ``"tied"`` or ``"independent"``.
+        head: ``"tied"``, ``"shared"`` or ``"independent"``, see :mod:`ttame.heads`.
         start: ``"cam"`` or ``"random"``, see :func:`ttame.new_explainer`.
         grid: ``"first"`` or ``"last"``: the layer on whose grid the maps lie.
         branch: Form of the layers' branches, see :data:`ttame.attention.BRANCHES`.
+        unit_cells: Cells of the fused features are scaled to one length, see
+            :func:`ttame.attention.unit_cells`.
         class_token_product: Every patch token of a vision transformer is multiplied by the class
             token first, channel by channel; refused where there is no class token.
         mask_form: How maps become masks: ``"ranks"``, ``"minmax"`` or ``"sigmoid"``.
-        smoothing: Standard deviation, in cells, of the Gaussian that smooths the shown maps; not
-            part of the training itself. Unless it is given, 0 where all layers share one grid.
+        smoothing: Standard deviation, in cells, of the Gaussian that smooths the maps, in training
+            as afterwards. Unless it is given, 0 where all layers share one grid.
         shares: Every step keeps one of these shares of each mask's pixels, drawn per image.
         block: Area and variation run over the maps of every label of the batch (B x B).
         fill: What replaces masked pixels: ``"black"``, ``"mean"`` or ``"blur"``.
@@ -53,6 +55,7 @@ class TrainingConfig:
     start: str = "cam"
     grid: str = "last"
     branch: str = "paper"
+    unit_cells: bool = False
     class_token_product: bool = False
     mask_form: str = "ranks"
     smoothing: float = 0.0
@@ -120,7 +123,7 @@ RANGES = {
 }
 
 CHOICES = {
-    "head": ("tied", "independent"),
+    "head": ("tied", "shared", "independent"),
     "start": ("cam", "random"),
     "grid": ("first", "last"),
     "branch": ("paper", "no-norm", "no-skip", "sigmoid", "identity"),

@@ -13,6 +13,7 @@ from ttame.backbone.contract import Backbone
 from ttame.backbone.probe import probe_images
 from ttame.backbone.registry import load_backbone
 from ttame.errors import BackboneError
+from ttame.heads import IndependentHead, SharedHead, TiedHead, cam_place
 from ttame.training.config import KnownBackbone, TrainingConfig, backbones_of, load_preset
 
 if TYPE_CHECKING:
@@ -125,12 +126,24 @@ def _with_sensible_smoothing(
 def _with_possible_head(
     config: TrainingConfig, backbone: Backbone, named: Collection[str]
 ) -> TrainingConfig:
-    """Take the independent head where a preset's tied head cannot be made."""
-    if config.head != "tied" or backbone.class_weights is not None or "head" in named:
+    """Take another head where the preset's own cannot be made."""
+    if config.head == IndependentHead.name or "head" in named:
         return config
-    _log.warning(
-        "%s has no final linear layer, which the tied head needs: training an independent head "
-        "instead, which learns only classes that the photos hold",
-        backbone.identity.name,
-    )
-    return replace(config, head="independent", start="random")
+    rows = backbone.class_weights
+    if rows is None:
+        _log.warning(
+            "%s has no final linear layer, which the %s head needs: training an independent head "
+            "instead, which learns only classes that the photos hold",
+            backbone.identity.name,
+            config.head,
+        )
+        return replace(config, head=IndependentHead.name, start="random")
+    widths = [shape[0] for shape in backbone.feature_shapes]
+    if config.head == SharedHead.name and cam_place(widths, rows) is None:
+        _log.warning(
+            "no layer of %s is as wide as its final linear layer, which the shared head needs: "
+            "training a tied head instead",
+            backbone.identity.name,
+        )
+        return replace(config, head=TiedHead.name)
+    return config

@@ -70,11 +70,11 @@ class ExplainerTraining(pl.LightningModule):
         labels = pseudo_labels(output.logits, self.activation)
         if self.config.block:
             maps = self.attention(output.features, labels.expand(len(labels), -1))
-            regularised = masking.to_masks(maps, self.config.mask_form)
+            regularised = self._masks(maps)
             masks = regularised.diagonal(dim1=0, dim2=1).permute(2, 0, 1).unsqueeze(1)
         else:
             maps = self.attention(output.features, labels[:, None])
-            masks = regularised = masking.to_masks(maps, self.config.mask_form)
+            masks = regularised = self._masks(maps)
         logits = self._classify(self._masked(images, masks))
         terms = objective(logits, labels, regularised, self.weights, self.activation)
         self.log_dict(
@@ -177,6 +177,10 @@ class ExplainerTraining(pl.LightningModule):
 
     def _probabilities(self, logits: Tensor, classes: Tensor) -> Tensor:
         return probabilities(logits.float(), self.activation).gather(1, classes)[:, 0]
+
+    def _masks(self, maps: Tensor) -> Tensor:
+        smoothed = masking.smooth(maps, self.config.smoothing)
+        return masking.to_masks(smoothed, self.config.mask_form)
 
     def _masked(self, images: Tensor, masks: Tensor) -> Tensor:
         """Mask images (B, C, H, W) by masks (B, 1, h, w), each cut to a share drawn for it."""

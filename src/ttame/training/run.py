@@ -110,6 +110,7 @@ def train(
                 grid=config.grid,
                 branch=config.branch,
                 smoothing=config.smoothing,
+                unit_cells=config.unit_cells,
             )
             module, keeper = _fit(
                 explainer, config, photos, out, preset, resume, progress, accelerator, devices
