@@ -170,7 +170,7 @@ def test_cells_may_be_added_and_settings_may_not_change(run, content, tmp_path):
     first = run({"name": "base"})
     with pytest.raises(InputError, match="holds an ablation already; continue it with resume=True"):
         run({"name": "base"})
-    with pytest.raises(InputError, match=r"cells.base holds a run .*config lr 0\.0005 then, 0\.1"):
+    with pytest.raises(InputError, match=r"cells.base holds a run .*config lr 0\.001 then, 0\.1"):
         run({"name": "base", "lr": 0.1}, resume=True)
     with pytest.raises(InputError, match=r"other settings .*seed"):
         run({"name": "base"}, resume=True, seed=4)

@@ -122,6 +122,8 @@ def test_a_training_lowers_the_loss(tiny_train: Train, tmp_path: Path) -> None:
         cross_entropy_bound=0,
         area_weight=4,
         variation_weight=0.01,
+        unit_cells=False,
+        smoothing=0,
         lr=0.02,
     )
     seen = losses(tmp_path / "out")
