@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import math
 import re
-from pathlib import Path
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 import torch
