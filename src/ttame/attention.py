@@ -155,6 +155,8 @@ class AttentionMechanism(nn.Module):
             maps are smoother. For a plain vision transformer the two are the same.
         branch: Form of the layers' branches, one of ``BRANCHES``.
         unit_cells: What comes out of each branch is scaled by :func:`unit_cells`; not published.
+        plain: Places of layers that are read as they are, with neither branch nor scaling; see
+            :attr:`ttame.backbone.contract.Backbone.plain_layers`.
 
     Raises:
         UnknownNameError: There is no such grid or branch.
@@ -176,6 +178,7 @@ class AttentionMechanism(nn.Module):
         grid: str = "first",
         branch: str = "paper",
         unit_cells: bool = False,
+        plain: Sequence[int] = (),
     ) -> None:
         super().__init__()
         if grid not in GRIDS:
@@ -186,7 +189,11 @@ class AttentionMechanism(nn.Module):
         self.grid = grid
         self.unit_cells = unit_cells
         self.channels = tuple(channels)
-        self.branches = nn.ModuleList(BRANCHES[branch](width) for width in channels)
+        self.plain = tuple(plain)
+        self.branches = nn.ModuleList(
+            BRANCHES["identity" if place in self.plain else branch](width)
+            for place, width in enumerate(channels)
+        )
         self.head = head
 
     def forward(self, features: Sequence[Tensor], classes: Tensor | None = None) -> Tensor:
@@ -209,9 +216,10 @@ class AttentionMechanism(nn.Module):
         grid = (min(leading.shape[-2], GRID_CAP), min(leading.shape[-1], GRID_CAP))
         maps: Tensor = bias.view(-1 if classes is not None else 1, bias.shape[-1], 1, 1).float()
         slices = weight.split(self.channels, dim=-1)
-        for branch, feature, part in zip(self.branches, features, slices, strict=True):
+        layers = zip(self.branches, features, slices, strict=True)
+        for place, (branch, feature, part) in enumerate(layers):
             fused = branch(feature)
-            fused = unit_cells(fused) if self.unit_cells else fused
+            fused = unit_cells(fused) if self.unit_cells and place not in self.plain else fused
             own = _project(fused, part).float()
             maps = maps + resize(own, grid, antialias=self.grid == "last")
         return maps

@@ -203,7 +203,9 @@ def load(
         _check_activation(description["backbone"], loaded)
         channels = [shape[0] for shape in loaded.feature_shapes]
         made = make_head(head, loaded)
-        attention = AttentionMechanism(channels, made, grid, branch, unit_cells)
+        attention = AttentionMechanism(
+            channels, made, grid, branch, unit_cells, loaded.plain_layers
+        )
     state = _read_weights(folder, description["attention"].get("sha256"))
     try:
         attention.load_state_dict(state)

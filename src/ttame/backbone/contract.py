@@ -151,6 +151,11 @@ class Backbone(nn.Module, ABC):
         return None
 
     @property
+    def plain_layers(self) -> tuple[int, ...]:
+        """Places of layers whose cells are read as they are: sign and length mean something."""
+        return ()
+
+    @property
     def module(self) -> nn.Module:
         """The user's classifier itself."""
         return self

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from ttame.backbone.contract import Backbone, BackboneIdentity, BackboneOutput, LayerInfo
+from ttame.backbone.contributions import CONTRIBUTIONS, Contributions, find_contributions
 from ttame.backbone.fingerprint import fingerprint
 from ttame.backbone.hooks import listening
 from ttame.backbone.layers import Candidate, default_layers
@@ -73,6 +75,8 @@ class ModuleBackbone(Backbone):
         images = probe_images(preprocessing.crop, preprocessing.channels, model)
         self.probe: Probe = probe(model, images, logits)
         self.classifier = model.requires_grad_(False).eval()
+        self.contributions: Contributions | None = None
+        self._no_contributions: str | None = None
         self.preprocessing = preprocessing
         self.logits_part = logits
         self.num_classes = max(self.probe.num_logits, 2)
@@ -107,11 +111,18 @@ class ModuleBackbone(Backbone):
                 f"1 x 1 for images of {height} x {width} pixels"
             )
         if layers is None:
-            layers = default_layers(self.probe.candidates)
+            own = (CONTRIBUTIONS,) if self._find_contributions() is None else ()
+            layers = (*default_layers(self.probe.candidates), *own)
         if not layers:
             raise InputError("expected at least one layer, got none; None chooses the layers")
         known = {candidate.name: candidate for candidate in self.probe.candidates}
+        shapes = {candidate.name: candidate.shape for candidate in self.probe.candidates}
         for layer in layers:
+            if layer == CONTRIBUTIONS:
+                why = self._find_contributions()
+                if why is not None:
+                    raise BackboneError(f"there is no layer {layer!r} here: {why}")
+                continue
             if layer in self.probe.rejected:
                 why = self.probe.rejected[layer]
                 raise BackboneError(
@@ -119,14 +130,30 @@ class ModuleBackbone(Backbone):
                     "`ttame layers` list those that do"
                 )
             if layer not in known:
-                raise unknown_name("layer", layer, known)
+                raise unknown_name("layer", layer, (*known, CONTRIBUTIONS))
+        chosen = tuple(known[layer] for layer in layers if layer != CONTRIBUTIONS)
         if self.class_token_product:
-            check_class_token(self.classifier, [known[layer] for layer in layers])
+            check_class_token(self.classifier, chosen)
         if len(set(layers)) != len(layers):
             raise InputError(f"expected different layers, got {', '.join(layers)}")
-        self._chosen: tuple[Candidate, ...] = tuple(known[layer] for layer in layers)
+        self._chosen: tuple[Candidate, ...] = chosen
         self.layers = tuple(layers)
-        self.feature_shapes = tuple(candidate.shape for candidate in self._chosen)
+        if self.contributions is not None:
+            shapes[CONTRIBUTIONS] = self.contributions.shape
+        self.feature_shapes = tuple(shapes[layer] for layer in layers)
+
+    def _find_contributions(self) -> str | None:
+        """Prepare the layer of contributions, once; returns why there is none, or None."""
+        if self.contributions is None and self._no_contributions is None:
+            images = probe_images(self.preprocessing.crop, self.preprocessing.channels, self)
+            tokens = [c for c in self.probe.candidates if c.layout.order == "tokens"]
+            try:
+                self.contributions = find_contributions(
+                    self.classifier, images, tokens, self.probe.classifier
+                )
+            except BackboneError as error:
+                self._no_contributions = str(error)
+        return self._no_contributions
 
     def forward(self, images: Tensor) -> BackboneOutput:
         """Classify images and return their feature maps, in one pass.
@@ -141,16 +168,22 @@ class ModuleBackbone(Backbone):
             InputError: The images have a wrong shape, or the classifier refuses their size.
         """
         wanted = {candidate.name: candidate.needs_copy for candidate in self._chosen}
-        with listening(self.classifier, wanted) as outputs:
+        contributions = self.contributions if CONTRIBUTIONS in self.layers else None
+        features = {}
+        with ExitStack() as stack:
+            outputs = stack.enter_context(listening(self.classifier, wanted))
+            if contributions is not None:
+                contributed = stack.enter_context(contributions.listening())
             logits = self.logits(images)
         size = (images.shape[2], images.shape[3])
+        if contributions is not None:
+            features[CONTRIBUTIONS] = contributed(size)
         bring = class_token_product if self.class_token_product else to_map
-        features = []
         for candidate in self._chosen:
             if candidate.name not in outputs:
                 raise BackboneError(f"layer {candidate.name!r} was not called for images of {size}")
-            features.append(bring(outputs[candidate.name], candidate.layout, size))
-        return BackboneOutput(logits, tuple(features))
+            features[candidate.name] = bring(outputs[candidate.name], candidate.layout, size)
+        return BackboneOutput(logits, tuple(features[layer] for layer in self.layers))
 
     def logits(self, images: Tensor) -> Tensor:
         """Classify images (B, C, H, W) without collecting feature maps; returns (B, K)."""
@@ -226,6 +259,7 @@ class ModuleBackbone(Backbone):
             if name not in nn.Module().__dict__:
                 setattr(other, name, value)
         other.classifier = self.classifier
+        other.contributions = self.contributions
         return other.train(False)  # type: ignore[return-value]
 
     @property
@@ -237,6 +271,11 @@ class ModuleBackbone(Backbone):
             return None
         rows = torch.stack(weights).mean(dim=0)
         return two_classes(rows, dim=0) if self.one_logit else rows
+
+    @property
+    def plain_layers(self) -> tuple[int, ...]:
+        """Places of layers whose cells are read as they are: sign and length mean something."""
+        return tuple(place for place, name in enumerate(self.layers) if name == CONTRIBUTIONS)
 
     @property
     def one_logit(self) -> bool:

@@ -52,11 +52,13 @@ def gradient_layer(backbone: Backbone) -> str:
     if backbone not in _LAYERS:
         _check_names(backbone)
         with_gradient = _layers_with_gradient(backbone)
-        last = backbone.layers[-1]
         shapes = dict(backbone.candidate_layers())
+        # What is computed beside the classifier is no place that a gradient could be looked at.
+        own = [name for name in backbone.layers if name in shapes]
+        last = own[-1] if own else next(reversed(shapes))
         # What lies inside the attention of a block (queries, keys, values) has the same shape, but
         # does not show what the block reads: stay within one level below the backbone's layers.
-        deepest = 1 + max(name.count(".") for name in backbone.layers)
+        deepest = 1 + max(name.count(".") for name in own or [last])
         choices = [
             name
             for name in with_gradient

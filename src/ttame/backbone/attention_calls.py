@@ -1,0 +1,182 @@
+"""Seeing the self-attention of a classifier while it runs, without changing one bit of it."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+_SOFTMAX = (F.softmax, torch.softmax, Tensor.softmax)
+_PRODUCTS = (torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm)
+_FUSED = inspect.signature(
+    lambda query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None,
+    enable_gqa=False: None
+)  # fmt: skip
+_MULTI_HEAD = inspect.signature(F.multi_head_attention_forward)
+# torch.nn.MultiheadAttention with any of these is no plain self-attention.
+_STRANGE = ("bias_k", "bias_v", "add_zero_attn", "key_padding_mask", "static_k", "static_v")
+
+
+class SelfAttention(NamedTuple):
+    """One self-attention between T tokens in one pass.
+
+    Attributes:
+        rows: Gives the attention of a slice of the tokens, (B, heads, n, T); rows sum to 1.
+        value: (B, heads, T, d).
+        mixed: What the attention returned, (B, T, heads * d), where it can be seen.
+        projected: Weight of the linear layer that was applied with it, and its result.
+    """
+
+    rows: Callable[[slice], Tensor]
+    value: Tensor
+    mixed: Tensor | None = None
+    projected: tuple[Tensor, Tensor] | None = None
+
+
+class AttentionCalls(TorchFunctionMode):
+    """Calls :meth:`see` for every self-attention that this thread computes in the context.
+
+    Known are ``F.scaled_dot_product_attention`` (timm, Hugging Face),
+    ``F.multi_head_attention_forward`` (``torch.nn.MultiheadAttention``, torchvision) and attention
+    that a classifier writes out itself: a softmax over the last of four axes and the product of its
+    result with the values. What the classifier computes stays as it is.
+
+    Example:
+        >>> class Counting(AttentionCalls):
+        ...     count = 0
+        ...     def see(self, attention):
+        ...         self.count += 1
+        >>> layer = torch.nn.MultiheadAttention(4, 2, batch_first=True).eval()
+        >>> tokens = torch.ones(1, 3, 4)
+        >>> with Counting() as calls:
+        ...     _ = layer(tokens, tokens, tokens, need_weights=False)
+        >>> calls.count
+        1
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._weights: Tensor | None = None  # of a softmax whose product with the values may come
+
+    def see(self, attention: SelfAttention) -> None:
+        """Take note of a self-attention; it is called right after it was computed."""
+
+    def called(self, func: Callable[..., Any], args: tuple[Any, ...], result: Any) -> None:
+        """Take note of any other call."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Make the call as it is, and look at it."""
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        attention = self._attention(func, args, kwargs, result)
+        if attention is None:
+            self.called(func, args, result)
+        elif attention.value.shape[-2] > 1:
+            self.see(attention)
+        return result
+
+    def _attention(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
+    ) -> SelfAttention | None:
+        if func is F.scaled_dot_product_attention:
+            return fused(result, **_FUSED.bind(*args, **kwargs).arguments)
+        if func is F.multi_head_attention_forward:
+            return multi_head(result[0], **_MULTI_HEAD.bind(*args, **kwargs).arguments)
+        if func in _SOFTMAX:
+            square = result.ndim == 4 and result.shape[-1] == result.shape[-2]
+            axis = kwargs.get("dim", args[1] if len(args) > 1 else None)
+            self._weights = result if square and axis in (-1, 3) else self._weights
+        elif func in _PRODUCTS and self._weights is not None and len(args) == 2:
+            weights, value = self._weights, args[1]
+            # Between the two, a dropout may have passed the weights on.
+            if args[0].shape == weights.shape and args[0].data_ptr() == weights.data_ptr():
+                self._weights = None
+                return SelfAttention(lambda rows: weights[:, :, rows], value, join_heads(result))
+        return None
+
+
+def fused(
+    result: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+    **_: Any,
+) -> SelfAttention | None:
+    """Describe a call of ``F.scaled_dot_product_attention``; None where it is no self-attention."""
+    if query.ndim != 4 or query.shape[-2] != key.shape[-2] or is_causal:
+        return None
+    if enable_gqa:
+        groups = query.shape[-3] // key.shape[-3]
+        key, value = (part.repeat_interleave(groups, dim=-3) for part in (key, value))
+    scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+
+    def rows(tokens: slice) -> Tensor:
+        scores = (query[:, :, tokens] * scale) @ key.transpose(-2, -1)
+        if attn_mask is not None:
+            whole = attn_mask.expand(*attn_mask.shape[:-2], query.shape[-2], key.shape[-2])
+            mask = whole[..., tokens, :]
+            hidden = mask.dtype == torch.bool
+            scores = scores.masked_fill(~mask, -math.inf) if hidden else scores + mask
+        return scores.softmax(dim=-1)
+
+    return SelfAttention(rows, value, join_heads(result))
+
+
+def multi_head(
+    result: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    num_heads: int,
+    in_proj_weight: Tensor | None,
+    in_proj_bias: Tensor | None,
+    out_proj_weight: Tensor,
+    **rest: Any,
+) -> SelfAttention | None:
+    """Describe a call of ``F.multi_head_attention_forward``, whose tokens are (T, B, C).
+
+    Returns:
+        None where it is no plain self-attention.
+    """
+    strange = any(rest.get(name) is not None and rest[name] is not False for name in _STRANGE)
+    masked = rest.get("attn_mask") is not None
+    if strange or masked or query.ndim != 3 or len(query) != len(key):
+        return None
+    weights = (
+        [rest[f"{name}_proj_weight"] for name in "qkv"]
+        if in_proj_weight is None
+        else in_proj_weight.chunk(3)
+    )
+    biases = [None] * 3 if in_proj_bias is None else in_proj_bias.chunk(3)
+
+    def heads(tokens: Tensor, place: int) -> Tensor:
+        parts = F.linear(tokens, weights[place], biases[place])
+        return parts.reshape(*parts.shape[:2], num_heads, -1).permute(1, 2, 0, 3)
+
+    def rows(tokens: slice) -> Tensor:
+        asked = heads(query[tokens], 0)
+        scores = asked @ heads(key, 1).transpose(-2, -1) / math.sqrt(asked.shape[-1])
+        return scores.softmax(dim=-1)
+
+    return SelfAttention(rows, heads(value, 2), projected=(out_proj_weight, result))
+
+
+def join_heads(mixed: Tensor) -> Tensor:
+    """Lay the heads of (B, heads, T, d) side by side: (B, T, heads * d)."""
+    return mixed.transpose(1, 2).flatten(2)

@@ -1,0 +1,256 @@
+"""What every patch contributes to the classifier's final features through the last attention.
+
+A vision transformer's class token is a sum: each block adds what its attention brings, and that is
+itself a sum over tokens, ``sum_j A_j v_j W``. Followed along the skip connections to the input of
+the final linear layer, this sum gives every patch its own share, a feature vector in the very space
+that the classifier's weight rows read: what a cell of a CNN's last feature map is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ttame.backbone.attention_calls import AttentionCalls, SelfAttention, join_heads
+from ttame.backbone.attention_paths import AttentionPaths
+from ttame.backbone.hooks import listening
+from ttame.backbone.layout import to_map
+from ttame.backbone.outputs import first_tensor
+from ttame.errors import BackboneError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ttame.backbone.layers import Candidate
+    from ttame.backbone.token_order import Size
+
+CONTRIBUTIONS = "contributions"
+"""Name of the layer."""
+
+_SHARE_OF_BLOCKS = 1 / 3
+_TINY = 1e-12
+
+
+class Readout(NamedTuple):
+    """Tokens that the classifier reads, and the linear way from them to its final features.
+
+    Attributes:
+        tokens: Which tokens; where there are several, the classifier reads their mean.
+        matrix: (D, C), from a token in the residual stream to the input of the final linear layer.
+    """
+
+    tokens: slice
+    matrix: Tensor
+
+
+class Contributions(nn.Module):
+    """Computes the feature map (B, D, H, W) beside a pass of its classifier.
+
+    ``f_j = sum over blocks l of P W_l (A_l[r, j] v_lj)``: A_l[r, j] is the attention that the
+    tokens r which the classifier reads pay to patch j, v_lj its values, W_l the block's way to the
+    residual stream and P that from there to the final linear layer. Every photo's map is scaled to
+    a root mean square of 1.
+
+    Args:
+        last: The last block, whose tokens have the layout and the grid of all of them.
+        first: Place of the first attention that counts; all later ones do.
+        count: Number of attentions in one pass.
+        paths: W_l of those that count, (C, heads * d) each.
+        readouts: Where the classifier reads.
+    """
+
+    def __init__(
+        self,
+        last: Candidate,
+        first: int,
+        count: int,
+        paths: Sequence[Tensor],
+        readouts: Sequence[Readout],
+    ) -> None:
+        super().__init__()
+        self.layout = last.layout
+        self.grid = last.grid
+        self.first = first
+        self.count = count
+        self._tokens = tuple(readout.tokens for readout in readouts)
+        side_by_side = torch.cat(list(paths), dim=1)
+        for place, readout in enumerate(readouts):
+            self.register_buffer(f"matrix_{place}", readout.matrix @ side_by_side, False)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(D, H, W) at the probed input size; D is the width of the final linear layer."""
+        return (len(self.get_buffer("matrix_0")), *self.grid)
+
+    @contextmanager
+    def listening(self) -> Iterator[Callable[[Size], Tensor]]:
+        """Look at the passes of this thread in the context.
+
+        Yields:
+            A function that returns the feature map (B, D, H, W) of the pass, given the height and
+            width of its images.
+        """
+        calls = _Shares(self._tokens, self.first)
+        with calls:
+            yield lambda image: self._map(calls, image)
+
+    def _map(self, calls: _Shares, image: Size) -> Tensor:
+        if calls.place != self.count:
+            raise BackboneError(
+                f"expected {self.count} attention calls in one pass, saw {calls.place}: the layer "
+                f"{CONTRIBUTIONS!r} cannot be read here; choose other layers"
+            )
+        total: Tensor | float = 0.0
+        for place, shares in enumerate(calls.shares):
+            matrix = self.get_buffer(f"matrix_{place}")
+            values = torch.cat(shares, dim=-1)
+            total = total + F.linear(values, matrix.to(values.dtype))
+        if not isinstance(total, Tensor):  # pragma: no cover
+            raise BackboneError("expected at least one token that the classifier reads")
+        maps = to_map(total, self.layout, image)
+        return unit_maps(maps)
+
+
+class _Shares(AttentionCalls):
+    """Keeps ``A[r, j] v_j`` of every attention from ``first`` on, for each group of tokens r."""
+
+    def __init__(self, tokens: Sequence[slice], first: int) -> None:
+        super().__init__()
+        self.tokens = tokens
+        self.first = first
+        self.place = 0
+        self.shares: list[list[Tensor]] = [[] for _ in tokens]
+
+    def see(self, attention: SelfAttention) -> None:
+        """Keep what each token gives to those that are read, (B, T, heads * d)."""
+        if self.place >= self.first:
+            for tokens, kept in zip(self.tokens, self.shares, strict=True):
+                paid = attention.rows(tokens).mean(dim=-2)
+                kept.append(join_heads(paid.unsqueeze(-1) * attention.value))
+        self.place += 1
+
+
+def unit_maps(maps: Tensor) -> Tensor:
+    """Scale every feature map (B, C, H, W) to a root mean square of 1 over channels and cells.
+
+    Cells keep their lengths against each other. A map of zeros stays one.
+
+    Example:
+        >>> unit_maps(torch.tensor([1.0, 7.0]).view(1, 1, 1, 2)).flatten()
+        tensor([0.2000, 1.4000])
+    """
+    squares = maps.float().square().mean(dim=(1, 2, 3), keepdim=True)
+    return maps * torch.rsqrt(squares + _TINY).to(maps.dtype)
+
+
+def find_contributions(
+    model: nn.Module, images: Tensor, blocks: Sequence[Candidate], linears: Sequence[str]
+) -> Contributions:
+    """Look at a classifier once and prepare its contributions.
+
+    Args:
+        model: The classifier, frozen and in eval mode; left exactly as it was.
+        images: Its input (B, C, h, w); the way from the residual stream to the final features is
+            the mean over them of its Jacobian.
+        blocks: The layers that give its tokens, in the order of execution.
+        linears: Names of its final linear layers.
+
+    Raises:
+        BackboneError: It has no self-attention between the same tokens in every block, no final
+            linear layer, or another way between them than skip connections.
+    """
+    name = type(model).__name__
+    if not linears or not blocks:
+        raise BackboneError(f"{name} has no tokens or no final linear layer")
+    with torch.no_grad(), AttentionPaths() as seen:
+        model(images)
+    count = len(seen.weights)
+    first = count - max(1, round(count * _SHARE_OF_BLOCKS))
+    if not count or len(set(seen.tokens)) > 1:
+        raise BackboneError(f"{name} has no self-attention between the same tokens in every block")
+    paths = [weight for weight in seen.weights[first:] if weight is not None]
+    if len(paths) < count - first:
+        raise BackboneError(
+            f"what the attention of {name} gives is not a linear layer's input that is added to "
+            "the block's own"
+        )
+    last = _last_block(blocks, count, name)
+    readouts = find_readouts(model, images, last, linears)
+    if any(readout.matrix.shape[1] != len(path) for readout in readouts for path in paths):
+        raise BackboneError(f"the blocks of {name} do not share one residual stream")
+    return Contributions(last, first, count, paths, readouts)
+
+
+def _last_block(blocks: Sequence[Candidate], count: int, name: str) -> Candidate:
+    groups: dict[tuple[str, str], list[Candidate]] = {}
+    for block in blocks:
+        groups.setdefault((block.parent, block.kind), []).append(block)
+    # The outermost: inside a block there may be one layer of a kind for each block too.
+    fitting = [group[-1] for group in groups.values() if len(group) == count]
+    if not fitting or any(block.layout.strides for block in fitting):
+        raise BackboneError(f"{name} has no {count} blocks of tokens that lie row by row")
+    return min(fitting, key=lambda block: block.depth)
+
+
+def find_readouts(
+    model: nn.Module, images: Tensor, last: Candidate, linears: Sequence[str]
+) -> list[Readout]:
+    """Find which tokens of the last block a classifier reads, and how.
+
+    Prefix tokens count each for itself, the patches together.
+
+    Args:
+        model: The classifier.
+        images: (B, C, h, w).
+        last: The last block.
+        linears: Names of the final linear layers; with several, their logits' mean is the
+            classifier's.
+
+    Raises:
+        BackboneError: The final features do not depend on the block's output.
+    """
+    inputs: list[Tensor] = []
+
+    def keep(_module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        tensor = first_tensor(given)
+        if tensor is not None:
+            inputs.append(tensor)
+
+    handles = [model.get_submodule(linear).register_forward_pre_hook(keep) for linear in linears]
+    try:
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            listening(model, {last.name: last.needs_copy}) as outputs,
+        ):
+            model(images.detach().clone().requires_grad_())
+    finally:
+        for handle in handles:
+            handle.remove()
+    stream = outputs[last.name]
+    if any(given[0].numel() != given.shape[1] for given in inputs):
+        raise BackboneError("the final linear layer reads more than one feature vector per image")
+    features = torch.stack([given.flatten(1) for given in inputs]).sum(dim=(0, 1)) / len(linears)
+    (slope,) = torch.autograd.grad(
+        features @ torch.linspace(1, 2, len(features)).to(features),
+        stream, retain_graph=True, allow_unused=True,
+    )  # fmt: skip
+    if slope is None or not slope.any():
+        raise BackboneError(f"the logits do not depend on what {last.name!r} gives")
+    read = slope.abs().sum(dim=(0, 2)) > 0
+    prefix = last.layout.prefix
+    groups = [slice(place, place + 1) for place in range(prefix) if read[place]]
+    if read[prefix:].any():
+        groups.append(slice(prefix, None))
+    rows = []
+    for feature in features:
+        (slope,) = torch.autograd.grad(feature, stream, retain_graph=True)
+        # A mean over tokens passes each a part of the gradient: the parts' sum is for their mean.
+        rows.append(torch.stack([slope[:, tokens].sum(dim=(0, 1)) for tokens in groups]))
+    matrices = torch.stack(rows, dim=1) / len(images)
+    return [Readout(*pair) for pair in zip(groups, matrices.detach(), strict=True)]
