@@ -100,6 +100,16 @@ class Backbone(nn.Module, ABC):
         """List every layer that can serve as a feature map, in the order of execution."""
         return [LayerInfo(*item) for item in zip(self.layers, self.feature_shapes, strict=True)]
 
+    def computed_layers(self) -> list[LayerInfo]:
+        """List feature maps that are no submodule's output but computed beside the pass."""
+        return []
+
+    def weights_changed(self) -> None:
+        """Compute anew what was derived from the classifier's weights.
+
+        For who changes the weights of a copy; see :mod:`ttame.metrics.randomisation`.
+        """
+
     def with_layers(self, layers: tuple[str, ...]) -> Backbone:
         """Return a backbone over the same classifier that reads other layers.
 
@@ -152,7 +162,10 @@ class Backbone(nn.Module, ABC):
 
     @property
     def plain_layers(self) -> tuple[int, ...]:
-        """Places of layers whose cells are read as they are: sign and length mean something."""
+        """Places of layers that are no submodule's output, see :meth:`computed_layers`.
+
+        Their cells are read as they are: sign and length mean something.
+        """
         return ()
 
     @property

@@ -205,6 +205,18 @@ class ModuleBackbone(Backbone):
         """List every layer that can serve as a feature map, in the order of execution."""
         return [LayerInfo(candidate.name, candidate.shape) for candidate in self.probe.candidates]
 
+    def computed_layers(self) -> list[LayerInfo]:
+        """List the layer of contributions, where the classifier is a transformer that has one."""
+        self._find_contributions()
+        found = self.contributions
+        return [] if found is None else [LayerInfo(CONTRIBUTIONS, found.shape)]
+
+    def weights_changed(self) -> None:
+        """Compute the contributions anew, where they are read."""
+        self.contributions = self._no_contributions = None
+        if CONTRIBUTIONS in self.layers:
+            self._read(self.layers)
+
     def to_map(self, layer: str, output: Any, image: tuple[int, int]) -> Tensor:
         """Bring what a candidate layer returned, or the gradient to it, to (B, C, H, W).
 
@@ -274,7 +286,7 @@ class ModuleBackbone(Backbone):
 
     @property
     def plain_layers(self) -> tuple[int, ...]:
-        """Places of layers whose cells are read as they are: sign and length mean something."""
+        """Place of the layer of contributions, where it is read."""
         return tuple(place for place, name in enumerate(self.layers) if name == CONTRIBUTIONS)
 
     @property

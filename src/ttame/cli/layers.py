@@ -33,7 +33,7 @@ def layers(
     from ttame.backbone.registry import load_backbone
 
     backbone = load_backbone(model, weights=weights, pretrained=False)
-    candidates = backbone.candidate_layers()
+    candidates = [*backbone.candidate_layers(), *backbone.computed_layers()]
     shown = candidates if show_all else outer_layers(candidates, backbone.layers)
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("layer", no_wrap=True)

@@ -112,6 +112,7 @@ def randomised_copy(
                 reset()
         else:
             _redraw(module, torch.Generator().manual_seed(seed + place))
+    copied.weights_changed()
     name = f"{backbone.identity.name}, {len(layers)} layers randomised"
     copied.identity = replace(backbone.identity, name=name, fingerprint=fingerprint(copied.module))
     return copied.to(device)
