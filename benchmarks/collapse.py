@@ -110,8 +110,7 @@ def small_classifier(name: str, photos: list[Photo], epochs: int) -> tuple[nn.Mo
     model.eval()
     with torch.no_grad():
         right = [
-            model(plan.normalise(pixels[part])).argmax(1) == labels[part]
-            for part in test.split(64)
+            model(plan.normalise(pixels[part])).argmax(1) == labels[part] for part in test.split(64)
         ]
     return model, 100 * torch.cat(right).float().mean().item()
 

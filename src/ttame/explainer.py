@@ -265,9 +265,7 @@ def new_explainer(
             f"{backbone.num_classes:,}",
         )
     channels = [shape[0] for shape in backbone.feature_shapes]
-    attention = AttentionMechanism(
-        channels, made, grid, branch, unit_cells, backbone.plain_layers
-    )
+    attention = AttentionMechanism(channels, made, grid, branch, unit_cells, backbone.plain_layers)
     if start == "cam" and isinstance(made, DirectedHead):
         if isinstance(made, TiedHead) and not made.start_as_cam():
             _log.warning(

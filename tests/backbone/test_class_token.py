@@ -9,6 +9,7 @@ import ttame
 from tiny_backbone import tiny_backbone
 from tiny_transformers import transformer
 from ttame import storage
+from ttame.backbone.contributions import CONTRIBUTIONS
 from ttame.errors import BackboneError, InputError
 from ttame.methods.ttame import rebound
 
@@ -35,7 +36,8 @@ def tokens_of(backbone, images):
     [("class token", 1), ("registers", 4), ("torchvision", 1), ("pooled beside a class token", 1)],
 )
 def test_every_patch_is_multiplied_by_the_class_token(kind, prefix):
-    plain = transformer(kind)
+    chosen = transformer(kind)
+    plain = chosen.with_layers([name for name in chosen.layers if name != CONTRIBUTIONS])
     images = torch.randn(2, 3, *plain.preprocessing.crop)
     product = plain.with_class_token_product()
     output = product(images)
@@ -47,6 +49,14 @@ def test_every_patch_is_multiplied_by_the_class_token(kind, prefix):
             for column in range(columns):
                 patch = tokens[:, prefix + row * columns + column]
                 torch.testing.assert_close(feature[:, :, row, column], patch * tokens[:, 0])
+
+
+def test_contributions_are_no_tokens_and_stay_as_they_are():
+    plain = transformer("class token")
+    images = torch.randn(2, 3, *plain.preprocessing.crop)
+    assert plain.layers[-1] == CONTRIBUTIONS
+    product = plain.with_class_token_product()
+    assert torch.equal(product(images).features[-1], plain(images).features[-1])
 
 
 def test_switching_it_leaves_the_backbone_as_it_was():

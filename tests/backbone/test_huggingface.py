@@ -29,6 +29,11 @@ from ttame.training.module import ExplainerTraining
 pytest.importorskip("transformers")
 VIT = FAMILIES["vit"]
 
+# Whose class token reads the patches by attention, along skip connections.
+WITH_CONTRIBUTIONS = {
+    "vit", "vit_msn", "deit", "deit distilled", "dinov2", "dinov2 with registers", "pvt",
+}  # fmt: skip
+
 
 @pytest.fixture
 def vit(tmp_path) -> Path:
@@ -51,7 +56,9 @@ def step_of(explainer: ttame.Explainer, images: Tensor) -> Tensor:
 def test_every_family_is_explained_by_name_alone(family, tmp_path):
     tiny = FAMILIES[family]
     backbone = load_backbone(f"hf/{save_classifier(tiny, tmp_path / 'model')}")
-    assert backbone.feature_shapes == tiny.maps
+    contributed = (backbone.feature_shapes[-1],) if family in WITH_CONTRIBUTIONS else ()
+    assert backbone.feature_shapes == (*tiny.maps, *contributed)
+    assert (backbone.layers[-1] == "contributions") == bool(contributed)
     assert backbone.num_classes == CLASSES
     images = torch.randn(2, 3, tiny.size, tiny.size, requires_grad=True)
     logits = backbone.logits(images)

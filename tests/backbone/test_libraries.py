@@ -13,9 +13,15 @@ from ttame.backbone.registry import load_backbone
 FAMILIES: dict[str, tuple[int | tuple[int, int], tuple[str, ...]]] = {
     "timm/resnet18": (64, ("layer2", "layer3", "layer4")),
     "timm/tf_efficientnet_lite0": (64, ("blocks.2", "blocks.4", "bn2")),
-    "timm/vit_tiny_patch16_224": ((32, 48), ("blocks.8", "blocks.10", "norm")),
-    "timm/deit_tiny_distilled_patch16_224": (48, ("blocks.8", "blocks.10", "norm")),
-    "timm/vit_small_patch14_reg4_dinov2": ((42, 56), ("blocks.8", "blocks.10", "norm")),
+    "timm/vit_tiny_patch16_224": ((32, 48), ("blocks.8", "blocks.10", "norm", "contributions")),
+    "timm/deit_tiny_distilled_patch16_224": (
+        48,
+        ("blocks.8", "blocks.10", "norm", "contributions"),
+    ),
+    "timm/vit_small_patch14_reg4_dinov2": (
+        (42, 56),
+        ("blocks.8", "blocks.10", "norm", "contributions"),
+    ),
     "timm/mixer_s32_224": (64, ("blocks.5", "blocks.7", "norm")),
     "timm/swin_tiny_patch4_window7_224": ((64, 96), ("layers.1", "layers.2", "norm")),
     "timm/convnext_atto": (64, ("stages.1", "stages.2", "stages")),
@@ -31,7 +37,12 @@ FAMILIES: dict[str, tuple[int | tuple[int, int], tuple[str, ...]]] = {
     "torchvision/swin_t": (64, ("features.3", "features.5", "permute")),
     "torchvision/vit_b_16": (
         48,
-        ("encoder.layers.encoder_layer_8", "encoder.layers.encoder_layer_10", "encoder.ln"),
+        (
+            "encoder.layers.encoder_layer_8",
+            "encoder.layers.encoder_layer_10",
+            "encoder.ln",
+            "contributions",
+        ),
     ),
 }
 CLASSES = 7
@@ -56,8 +67,8 @@ def test_the_contract(source):
     for feature in features:
         rows, columns = feature.shape[2:]
         assert rows * width == columns * height
-    names = [layer.name for layer in backbone.candidate_layers()]
-    assert set(backbone.layers) <= set(names)
+    listed = [*backbone.candidate_layers(), *backbone.computed_layers()]
+    assert dict(listed).items() >= dict(zip(backbone.layers, backbone.feature_shapes)).items()
     assert backbone.class_names is None
     assert backbone.class_weights.shape[0] == CLASSES
     assert backbone.recipe["source"] == source

@@ -189,7 +189,7 @@ def test_a_real_transformer_from_a_file(data_folder):
     backbone = load_backbone("timm/vit_small_patch14_dinov2", weights=path)
     assert backbone.num_classes == 10
     assert backbone.class_names[9] == "parachute, chute"
-    assert backbone.feature_shapes == ((384, 16, 16),) * 3
+    assert backbone.feature_shapes == ((384, 16, 16),) * 4
     assert backbone.preprocessing.mean == (0.485, 0.456, 0.406)
     labels = [0, 217, 482, 491, 497, 566, 569, 571, 574, 701]
     assert _accuracy(backbone, data_folder / "imagenette_val", labels) >= 20

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 _SOFTMAX = (F.softmax, torch.softmax, Tensor.softmax)
@@ -107,6 +109,68 @@ class AttentionCalls(TorchFunctionMode):
         return None
 
 
+@contextmanager
+def watching(model: nn.Module, calls: AttentionCalls) -> Iterator[None]:
+    """Let ``calls`` see the self-attention of a classifier's passes in this thread.
+
+    ``torch.nn.MultiheadAttention`` leaves its fast way, and so the last bits of its result, under
+    any function mode: such layers are watched by hooks, with the mode switched off inside them.
+    """
+    owner = threading.get_ident()
+    guards: list[Any] = []
+
+    def enter(_module: nn.Module, _given: tuple[Any, ...]) -> None:
+        if threading.get_ident() == owner:
+            guards.append(torch._C.DisableTorchFunction())
+            guards[-1].__enter__()
+
+    def leave(module: Any, given: tuple[Any, ...], named: dict[str, Any], result: Any) -> None:
+        if threading.get_ident() != owner:
+            return
+        guards.pop().__exit__(None, None, None)
+        attention = None if result is None else of_module(module, *given, **named)
+        if attention is not None and attention.value.shape[-2] > 1:
+            calls.see(attention)
+
+    handles = []
+    try:
+        for layer in model.modules():
+            if isinstance(layer, nn.MultiheadAttention):
+                handles.append(layer.register_forward_pre_hook(enter))
+                # After an exception too: the mode must be on again.
+                handles.append(
+                    layer.register_forward_hook(leave, with_kwargs=True, always_call=True)
+                )
+        with calls:
+            yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def of_module(
+    module: nn.MultiheadAttention,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *masks: Any,
+    **rest: Any,
+) -> SelfAttention | None:
+    """Describe a call of ``torch.nn.MultiheadAttention``; None where it is no plain one."""
+    masked = any(rest.get(name) is not None for name in ("key_padding_mask", "attn_mask"))
+    if masked or any(mask is not None for mask in masks[:1]) or query.ndim != 3:
+        return None
+    tokens = (query, key, value)
+    if module.batch_first:
+        tokens = tuple(part.transpose(0, 1) for part in tokens)  # type: ignore[assignment]
+    own = {name: getattr(module, name) for name in ("bias_k", "bias_v", "add_zero_attn")}
+    separate = {f"{name}_proj_weight": getattr(module, f"{name}_proj_weight") for name in "qkv"}
+    return multi_head(
+        None, *tokens, module.num_heads, module.in_proj_weight, module.in_proj_bias,
+        module.out_proj.weight, **own, **separate,
+    )  # fmt: skip
+
+
 def fused(
     result: Tensor,
     query: Tensor,
@@ -139,7 +203,7 @@ def fused(
 
 
 def multi_head(
-    result: Tensor,
+    result: Tensor | None,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -174,7 +238,8 @@ def multi_head(
         scores = asked @ heads(key, 1).transpose(-2, -1) / math.sqrt(asked.shape[-1])
         return scores.softmax(dim=-1)
 
-    return SelfAttention(rows, heads(value, 2), projected=(out_proj_weight, result))
+    projected = None if result is None else (out_proj_weight, result)
+    return SelfAttention(rows, heads(value, 2), projected=projected)
 
 
 def join_heads(mixed: Tensor) -> Tensor:

@@ -17,11 +17,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ttame.backbone.attention_calls import AttentionCalls, SelfAttention, join_heads
+from ttame.backbone.attention_calls import AttentionCalls, SelfAttention, join_heads, watching
 from ttame.backbone.attention_paths import AttentionPaths
 from ttame.backbone.hooks import listening
 from ttame.backbone.layout import to_map
 from ttame.backbone.outputs import first_tensor
+from ttame.backbone.tokens import alike_blocks
 from ttame.errors import BackboneError
 
 if TYPE_CHECKING:
@@ -40,14 +41,14 @@ _TINY = 1e-12
 
 
 class Readout(NamedTuple):
-    """Tokens that the classifier reads, and the linear way from them to its final features.
+    """A token in front of the patches that the classifier reads: a class or distillation token.
 
     Attributes:
-        tokens: Which tokens; where there are several, the classifier reads their mean.
-        matrix: (D, C), from a token in the residual stream to the input of the final linear layer.
+        token: Its place.
+        matrix: (D, C), from it in the residual stream to the input of the final linear layer.
     """
 
-    tokens: slice
+    token: int
     matrix: Tensor
 
 
@@ -58,8 +59,7 @@ class Contributions(nn.Module):
 
     ``f_l = P W_l (A_l[r, j] v_lj) + (k I + (1 - k) mean_heads(A_l))^T f_(l+1)``
 
-    with A_l[r, j] the attention that the tokens r which the classifier reads pay to patch j, v_lj
-    its values, W_l the block's way to the residual stream and P that from there to the final linear
+    with A_l[r, j] the attention that the class token r pays to patch j, v_lj the patch's values, W_l the block's way to the residual stream and P that from there to the final linear
     layer. The first term is what block l reads from the patches, the second traces what later
     blocks read back through block l, as attention rollout does (Abnar and Zuidema, ACL 2020) with
     the share k = 0.8 of the skip connection. The map is that of the first block that counts, scaled
@@ -70,7 +70,7 @@ class Contributions(nn.Module):
         first: Place of the first attention that counts; all later ones do.
         count: Number of attentions in one pass.
         paths: W_l of those that count, (C, heads * d) each.
-        readouts: Where the classifier reads.
+        readouts: The tokens that the classifier reads; with several, their terms are added.
     """
 
     def __init__(
@@ -86,10 +86,10 @@ class Contributions(nn.Module):
         self.grid = last.grid
         self.first = first
         self.count = count
-        self._tokens = tuple(readout.tokens for readout in readouts)
+        self._tokens = tuple(readout.token for readout in readouts)
         for place, path in enumerate(paths):
-            for group, readout in enumerate(readouts):
-                self.register_buffer(_name(place, group), readout.matrix @ path, False)
+            for token, readout in enumerate(readouts):
+                self.register_buffer(_name(place, token), readout.matrix @ path, False)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -97,15 +97,15 @@ class Contributions(nn.Module):
         return (len(self.get_buffer(_name(0, 0))), *self.grid)
 
     @contextmanager
-    def listening(self) -> Iterator[Callable[[Size], Tensor]]:
-        """Look at the passes of this thread in the context.
+    def watching(self, model: nn.Module) -> Iterator[Callable[[Size], Tensor]]:
+        """Look at the classifier's pass in this context.
 
         Yields:
             A function that returns the feature map (B, D, H, W) of the pass, given the height and
             width of its images.
         """
         calls = _Calls(self._tokens, self.layout.prefix, self.first, self.count)
-        with calls:
+        with watching(model, calls):
             yield lambda image: self._map(calls, image)
 
     def _map(self, calls: _Calls, image: Size) -> Tensor:
@@ -128,25 +128,25 @@ class Contributions(nn.Module):
     def _read_by(self, place: int, shares: Sequence[Tensor]) -> Tensor:
         """Bring what a block reads from the patches (B, N, heads * d) to final features."""
         parts = [
-            F.linear(share, self.get_buffer(_name(place, group)).to(share.dtype))
-            for group, share in enumerate(shares)
+            F.linear(share, self.get_buffer(_name(place, token)).to(share.dtype))
+            for token, share in enumerate(shares)
         ]
         return torch.stack(parts).sum(dim=0)
 
 
-def _name(place: int, group: int) -> str:
-    return f"way_{place}_{group}"
+def _name(place: int, token: int) -> str:
+    return f"way_{place}_{token}"
 
 
 class _Calls(AttentionCalls):
     """Keeps of every attention from ``first`` on what the map is made of.
 
     Attributes:
-        shares: For each, ``A[r, j] v_j`` of the patches j, (B, N, heads * d), per group r.
+        shares: For each, ``A[r, j] v_j`` of the patches j, (B, N, heads * d), per token r.
         mixings: For each, the heads' mean attention between patches, (B, N, N).
     """
 
-    def __init__(self, tokens: Sequence[slice], prefix: int, first: int, count: int) -> None:
+    def __init__(self, tokens: Sequence[int], prefix: int, first: int, count: int) -> None:
         super().__init__()
         self.tokens = tokens
         self.patches = slice(prefix, None)
@@ -159,8 +159,10 @@ class _Calls(AttentionCalls):
         """Keep what each patch gives to the tokens that are read, and to the other patches."""
         if self.place in self.counting:
             values = attention.value[:, :, self.patches]
-            paid = [attention.rows(read)[..., self.patches].mean(dim=-2) for read in self.tokens]
-            self.shares.append([join_heads(part.unsqueeze(-1) * values) for part in paid])
+            paid = [attention.rows(slice(read, read + 1))[:, :, 0] for read in self.tokens]
+            self.shares.append(
+                [join_heads(part[..., self.patches, None] * values) for part in paid]
+            )
             if self.place < self.counting[-1]:  # nothing is traced back through the last one
                 between = attention.rows(self.patches)[..., self.patches]
                 self.mixings.append(between.mean(dim=1))
@@ -189,7 +191,7 @@ def find_contributions(
         model: The classifier, frozen and in eval mode; left exactly as it was.
         images: Its input (B, C, h, w); the way from the residual stream to the final features is
             the mean over them of its Jacobian.
-        blocks: The layers that give its tokens, in the order of execution.
+        blocks: The layers that give tokens, in the order of execution.
         linears: Names of its final linear layers.
 
     Raises:
@@ -211,30 +213,28 @@ def find_contributions(
             f"what the attention of {name} gives is not a linear layer's input that is added to "
             "the block's own"
         )
-    last = _last_block(blocks, count, name)
+    tokens = [block for block in blocks if _tokens(block) == seen.tokens[0]]
+    alike = alike_blocks(model, tokens, count)
+    if not alike or alike[-1].layout.strides:
+        raise BackboneError(f"{name} has no {count} blocks of tokens that lie row by row")
+    last = alike[-1]
     readouts = find_readouts(model, images, last, linears)
     if any(readout.matrix.shape[1] != len(path) for readout in readouts for path in paths):
         raise BackboneError(f"the blocks of {name} do not share one residual stream")
     return Contributions(last, first, count, paths, readouts)
 
 
-def _last_block(blocks: Sequence[Candidate], count: int, name: str) -> Candidate:
-    groups: dict[tuple[str, str], list[Candidate]] = {}
-    for block in blocks:
-        groups.setdefault((block.parent, block.kind), []).append(block)
-    # The outermost: inside a block there may be one layer of a kind for each block too.
-    fitting = [group[-1] for group in groups.values() if len(group) == count]
-    if not fitting or any(block.layout.strides for block in fitting):
-        raise BackboneError(f"{name} has no {count} blocks of tokens that lie row by row")
-    return min(fitting, key=lambda block: block.depth)
+def _tokens(block: Candidate) -> int:
+    rows, columns = block.grid
+    return block.layout.prefix + rows * columns
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def find_readouts(
     model: nn.Module, images: Tensor, last: Candidate, linears: Sequence[str]
 ) -> list[Readout]:
-    """Find which tokens of the last block a classifier reads, and how.
-
-    Prefix tokens count each for itself, the patches together.
+    """Find which tokens in front of the patches a classifier reads behind its last block, and how.
 
     Args:
         model: The classifier.
@@ -244,7 +244,7 @@ def find_readouts(
             classifier's.
 
     Raises:
-        BackboneError: The final features do not depend on the block's output.
+        BackboneError: It reads none of them.
     """
     inputs: list[Tensor] = []
 
@@ -255,11 +255,7 @@ def find_readouts(
 
     handles = [model.get_submodule(linear).register_forward_pre_hook(keep) for linear in linears]
     try:
-        with (
-            torch.inference_mode(False),
-            torch.enable_grad(),
-            listening(model, {last.name: last.needs_copy}) as outputs,
-        ):
+        with listening(model, {last.name: last.needs_copy}) as outputs:
             model(images.detach().clone().requires_grad_())
     finally:
         for handle in handles:
@@ -272,17 +268,14 @@ def find_readouts(
         features @ torch.linspace(1, 2, len(features)).to(features),
         stream, retain_graph=True, allow_unused=True,
     )  # fmt: skip
-    if slope is None or not slope.any():
+    if slope is None:
         raise BackboneError(f"the logits do not depend on what {last.name!r} gives")
-    read = slope.abs().sum(dim=(0, 2)) > 0
-    prefix = last.layout.prefix
-    groups = [slice(place, place + 1) for place in range(prefix) if read[place]]
-    if read[prefix:].any():
-        groups.append(slice(prefix, None))
+    read = slope.abs().sum(dim=(0, 2))[: last.layout.prefix].nonzero()[:, 0].tolist()
+    if not read:
+        raise BackboneError("the classifier reads its patches, and no token in front of them")
     rows = []
     for feature in features:
         (slope,) = torch.autograd.grad(feature, stream, retain_graph=True)
-        # A mean over tokens passes each a part of the gradient: the parts' sum is for their mean.
-        rows.append(torch.stack([slope[:, tokens].sum(dim=(0, 1)) for tokens in groups]))
+        rows.append(slope[:, read].sum(dim=0))
     matrices = torch.stack(rows, dim=1) / len(images)
-    return [Readout(*pair) for pair in zip(groups, matrices.detach(), strict=True)]
+    return [Readout(*pair) for pair in zip(read, matrices.detach(), strict=True)]

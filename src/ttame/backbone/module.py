@@ -173,7 +173,7 @@ class ModuleBackbone(Backbone):
         with ExitStack() as stack:
             outputs = stack.enter_context(listening(self.classifier, wanted))
             if contributions is not None:
-                contributed = stack.enter_context(contributions.listening())
+                contributed = stack.enter_context(contributions.watching(self.classifier))
             logits = self.logits(images)
         size = (images.shape[2], images.shape[3])
         if contributions is not None:

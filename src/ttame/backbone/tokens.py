@@ -77,21 +77,33 @@ def token_blocks(backbone: ModuleBackbone, count: int) -> tuple[str, ...]:
     Raises:
         BackboneError: There are not ``count`` such modules.
     """
-    groups: dict[tuple[str, str], list[Candidate]] = defaultdict(list)
-    for candidate in _token_layers(backbone):
-        groups[candidate.parent, candidate.kind].append(candidate)
-
-    def weights(group: list[Candidate]) -> int:
-        modules = (backbone.module.get_submodule(candidate.name) for candidate in group)
-        return sum(p.numel() for module in modules for p in module.parameters())
-
-    fitting = [group for group in groups.values() if len(group) == count]
-    if not fitting:
+    blocks = alike_blocks(backbone.module, _token_layers(backbone), count)
+    if not blocks:
         raise BackboneError(
             f"expected {count} transformer blocks of one kind side by side in "
             f"{backbone.identity.name}, as many as it has attention matrices; found none"
         )
-    return tuple(candidate.name for candidate in max(fitting, key=weights))
+    return tuple(candidate.name for candidate in blocks)
+
+
+def alike_blocks(
+    model: nn.Module, candidates: Iterable[Candidate], count: int
+) -> tuple[Candidate, ...]:
+    """Find ``count`` layers of one kind side by side; of several such groups, the heaviest.
+
+    Returns:
+        The layers in the order of execution, or nothing.
+    """
+    groups: dict[tuple[str, str], list[Candidate]] = defaultdict(list)
+    for candidate in candidates:
+        groups[candidate.parent, candidate.kind].append(candidate)
+
+    def weights(group: list[Candidate]) -> int:
+        modules = (model.get_submodule(candidate.name) for candidate in group)
+        return sum(p.numel() for module in modules for p in module.parameters())
+
+    fitting = [group for group in groups.values() if len(group) == count]
+    return tuple(max(fitting, key=weights, default=()))
 
 
 def check_class_token(model: nn.Module, chosen: Iterable[Candidate]) -> None:
