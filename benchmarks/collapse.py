@@ -118,7 +118,7 @@ def small_classifier(name: str, photos: list[Photo], epochs: int) -> tuple[nn.Mo
 def trained(
     name: str, backbone: ttame.Backbone, used: list[Photo], held: list[Photo], seed: int, out: Path
 ) -> dict[str, object]:
-    folder = out / f"{name.split('/')[-1].split()[0]}-{seed}"
+    folder = out / f"{Path(name.partition(' ')[0]).name}-{seed}"
     start = time.monotonic()
     explainer = ttame.train(
         backbone, [photo.path for photo in used], folder, seed=seed, overwrite=True, progress=False

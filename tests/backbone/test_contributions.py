@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import reduce
+
 import pytest
 import timm
 import torch
@@ -67,10 +69,9 @@ def test_torchvision_and_timm_agree_on_the_same_weights():
         ours.cls_token.copy_(copies["class_token"])
         ours.pos_embed.copy_(copies["encoder.pos_embedding"])
         for name, parameter in ours.named_parameters():
-            for old, new in TIMM_TO_TORCHVISION:
-                name = name.replace(old, new)
-            if name in copies:
-                parameter.copy_(copies[name])
+            theirs_name = reduce(lambda text, pair: text.replace(*pair), TIMM_TO_TORCHVISION, name)
+            if theirs_name in copies:
+                parameter.copy_(copies[theirs_name])
         for block in ours.blocks:
             block.norm1.eps = block.norm2.eps = 1e-6
     images = photos(size=(32, 32))

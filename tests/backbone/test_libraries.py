@@ -68,7 +68,7 @@ def test_the_contract(source):
         rows, columns = feature.shape[2:]
         assert rows * width == columns * height
     listed = [*backbone.candidate_layers(), *backbone.computed_layers()]
-    assert dict(listed).items() >= dict(zip(backbone.layers, backbone.feature_shapes)).items()
+    assert dict(listed).items() >= set(zip(backbone.layers, backbone.feature_shapes, strict=True))
     assert backbone.class_names is None
     assert backbone.class_weights.shape[0] == CLASSES
     assert backbone.recipe["source"] == source

@@ -16,10 +16,6 @@ from torch.overrides import TorchFunctionMode
 
 _SOFTMAX = (F.softmax, torch.softmax, Tensor.softmax)
 _PRODUCTS = (torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm)
-_FUSED = inspect.signature(
-    lambda query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None,
-    enable_gqa=False: None
-)  # fmt: skip
 _MULTI_HEAD = inspect.signature(F.multi_head_attention_forward)
 # torch.nn.MultiheadAttention with any of these is no plain self-attention.
 _STRANGE = ("bias_k", "bias_v", "add_zero_attn", "key_padding_mask", "static_k", "static_v")
@@ -93,7 +89,7 @@ class AttentionCalls(TorchFunctionMode):
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
     ) -> SelfAttention | None:
         if func is F.scaled_dot_product_attention:
-            return fused(result, **_FUSED.bind(*args, **kwargs).arguments)
+            return fused(result, *args, **kwargs)
         if func is F.multi_head_attention_forward:
             return multi_head(result[0], **_MULTI_HEAD.bind(*args, **kwargs).arguments)
         if func in _SOFTMAX:
@@ -153,22 +149,32 @@ def of_module(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    *masks: Any,
-    **rest: Any,
+    key_padding_mask: Tensor | None = None,
+    need_weights: bool = True,  # noqa: ARG001
+    attn_mask: Tensor | None = None,
+    **_: Any,
 ) -> SelfAttention | None:
     """Describe a call of ``torch.nn.MultiheadAttention``; None where it is no plain one."""
-    masked = any(rest.get(name) is not None for name in ("key_padding_mask", "attn_mask"))
-    if masked or any(mask is not None for mask in masks[:1]) or query.ndim != 3:
+    if query.ndim != 3:
         return None
-    tokens = (query, key, value)
     if module.batch_first:
-        tokens = tuple(part.transpose(0, 1) for part in tokens)  # type: ignore[assignment]
+        query, key, value = (part.transpose(0, 1) for part in (query, key, value))
     own = {name: getattr(module, name) for name in ("bias_k", "bias_v", "add_zero_attn")}
     separate = {f"{name}_proj_weight": getattr(module, f"{name}_proj_weight") for name in "qkv"}
     return multi_head(
-        None, *tokens, module.num_heads, module.in_proj_weight, module.in_proj_bias,
-        module.out_proj.weight, **own, **separate,
-    )  # fmt: skip
+        None,
+        query,
+        key,
+        value,
+        module.num_heads,
+        module.in_proj_weight,
+        module.in_proj_bias,
+        module.out_proj.weight,
+        key_padding_mask=key_padding_mask,
+        attn_mask=attn_mask,
+        **own,
+        **separate,
+    )
 
 
 def fused(
@@ -177,10 +183,10 @@ def fused(
     key: Tensor,
     value: Tensor,
     attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,  # noqa: ARG001  # classifiers are in eval mode
     is_causal: bool = False,
     scale: float | None = None,
     enable_gqa: bool = False,
-    **_: Any,
 ) -> SelfAttention | None:
     """Describe a call of ``F.scaled_dot_product_attention``; None where it is no self-attention."""
     if query.ndim != 4 or query.shape[-2] != key.shape[-2] or is_causal:

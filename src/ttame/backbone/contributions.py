@@ -59,11 +59,12 @@ class Contributions(nn.Module):
 
     ``f_l = P W_l (A_l[r, j] v_lj) + (k I + (1 - k) mean_heads(A_l))^T f_(l+1)``
 
-    with A_l[r, j] the attention that the class token r pays to patch j, v_lj the patch's values, W_l the block's way to the residual stream and P that from there to the final linear
-    layer. The first term is what block l reads from the patches, the second traces what later
-    blocks read back through block l, as attention rollout does (Abnar and Zuidema, ACL 2020) with
-    the share k = 0.8 of the skip connection. The map is that of the first block that counts, scaled
-    to a root mean square of 1 for each photo.
+    with A_l[r, j] the attention that the class token r pays to patch j, v_lj the patch's values,
+    W_l the block's way to the residual stream and P that from there to the final linear layer. The
+    first term is what block l reads from the patches, the second traces what later blocks read back
+    through block l, as attention rollout does (Abnar and Zuidema, ACL 2020) with the share k = 0.8
+    of the skip connection. The map is that of the first block that counts, scaled to a root mean
+    square of 1 for each photo.
 
     Args:
         last: The last block, whose tokens have the layout and the grid of all of them.

@@ -98,12 +98,12 @@ def alike_blocks(
     for candidate in candidates:
         groups[candidate.parent, candidate.kind].append(candidate)
 
-    def weights(group: list[Candidate]) -> int:
+    def weights(group: Iterable[Candidate]) -> int:
         modules = (model.get_submodule(candidate.name) for candidate in group)
         return sum(p.numel() for module in modules for p in module.parameters())
 
     fitting = [group for group in groups.values() if len(group) == count]
-    return tuple(max(fitting, key=weights, default=()))
+    return tuple(max(fitting, key=weights)) if fitting else ()
 
 
 def check_class_token(model: nn.Module, chosen: Iterable[Candidate]) -> None:
