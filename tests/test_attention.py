@@ -296,3 +296,22 @@ def test_parameters_made_in_inference_mode_work_too():
         inside = made(features)
     with torch.no_grad():
         torch.testing.assert_close(made(features), inside)
+
+
+@pytest.mark.parametrize("unit", [False, True])
+def test_plain_layers_are_read_as_they_are(unit):
+    torch.manual_seed(0)
+    head = SharedHead(CHANNELS, torch.randn(CLASSES, CHANNELS[-1]))
+    nn.init.normal_(head.shared)
+    attention = AttentionMechanism(CHANNELS, head, "last", unit_cells=unit, plain=(2,)).eval()
+    features = feature_maps()
+    classes = torch.tensor([[1], [2], [6]])
+    maps = attention(features, classes)[:, 0]
+    weight, _ = head(classes[:, 0])
+    own = torch.einsum("bchw,bc->bhw", features[2], weight[:, -CHANNELS[-1] :])
+    others = attention([*features[:2], torch.zeros_like(features[2])], classes)[:, 0]
+    torch.testing.assert_close(maps, own + others, rtol=1e-4, atol=1e-5)
+    # Nothing of it is trained but the head, and its sign and length count.
+    assert not list(attention.branches[2].parameters())
+    changed = attention([*features[:2], -2 * features[2]], classes)[:, 0]
+    torch.testing.assert_close(changed - others, -2 * own, rtol=1e-4, atol=1e-4)
