@@ -1,6 +1,6 @@
 """Plot quality against the number of training photos, from the results of an ablation.
 
-The cells whose only change is ``train_images``, and the untrained one (a learning rate of nearly 0),
+The cells that change ``train_images`` alone, and the untrained one (a learning rate of nearly 0),
 are drawn: area-matched average drop with its 95 % interval, and the minutes of each training.
 
 ttame ablate --config examples/faithfulness.yaml --data PHOTOS --eval-data OTHER --out DIR
