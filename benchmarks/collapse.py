@@ -30,9 +30,9 @@ from ttame.images.listing import Photo, list_photos
 from ttame.images.reading import as_photo
 from ttame.storage import read_description
 
+LITE0 = "efficientnet-lite0"
 SMALL = ("resnet10t", "mobilenetv3_small_100", "convnext_atto")
 PIXELS = 96
-HELD_OUT = 100
 
 
 def main() -> None:
@@ -41,18 +41,21 @@ def main() -> None:
     parser.add_argument("--vit", default="timm/vit_small_patch14_dinov2")
     parser.add_argument("--vit-weights", type=Path)
     parser.add_argument("--photos", type=int, default=500, help="photos of each training")
+    parser.add_argument("--held-out", type=int, default=100, help="photos to score on")
     parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--only", default="", help="names of classifiers with this text in them")
     parser.add_argument("--epochs", type=int, default=6, help="of the small classifiers' training")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
 
     photos = shuffled(list_photos(args.data))
-    held, used = photos[:HELD_OUT], photos[HELD_OUT : HELD_OUT + args.photos]
+    held, rest = photos[: args.held_out], photos[args.held_out :]
+    used = rest[: args.photos]
     args.out.mkdir(parents=True, exist_ok=True)
     sound = total = 0
     print("| classifier | seed | guard | mask area | AD 50 / 15 | random | minutes | sound |")
     print("|---|---|---|---|---|---|---|---|", flush=True)
-    for name, make in classifiers(photos[HELD_OUT:], args):
+    for name, make in classifiers(rest, args):
         for seed in range(args.seeds):
             record = trained(name, make(), used, held, seed, args.out)
             sound, total = sound + record["sound"], total + 1
@@ -67,15 +70,18 @@ def shuffled(photos: list[Photo]) -> list[Photo]:
 
 def classifiers(photos: list[Photo], args: argparse.Namespace) -> Iterator[tuple[str, object]]:
     """Yield names and makers of fresh backbones."""
-    yield "efficientnet-lite0", lambda: load_backbone("ttame/efficientnet-lite0")
+    if args.only in LITE0:
+        yield LITE0, lambda: load_backbone(f"ttame/{LITE0}")
+    if args.vit_weights is not None and args.only in args.vit:
+        yield args.vit, lambda: load_backbone(args.vit, weights=args.vit_weights)
     for name in SMALL:
+        if args.only not in name:
+            continue
         model, accuracy = small_classifier(name, photos, args.epochs)
         yield (
             f"{name} ({accuracy:.0f} %)",
             lambda model=model: load_backbone(model, preprocessing=preprocessing()),
         )
-    if args.vit_weights is not None:
-        yield args.vit, lambda: load_backbone(args.vit, weights=args.vit_weights)
 
 
 def preprocessing() -> ttame.Preprocessing:
