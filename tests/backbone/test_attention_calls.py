@@ -68,6 +68,29 @@ def test_written_out_attention_is_seen():
     assert torch.equal(attention.mixed, join_heads(found))
 
 
+def test_a_cast_of_the_weights_is_followed():
+    query, key, value = (part.bfloat16() for part in parts())
+    with Keeping() as calls:
+        weights = (query @ key.transpose(-2, -1)).softmax(dim=-1, dtype=torch.float32)
+        found = weights.to(query.dtype) @ value
+    (attention,) = calls.seen
+    assert attention.rows(slice(None)).dtype == torch.bfloat16
+    torch.testing.assert_close(attention.rows(slice(None)) @ attention.value, found)
+
+
+def test_an_exception_inside_a_watched_layer_leaves_no_trace():
+    layer = nn.MultiheadAttention(8, 2, batch_first=True).eval()
+    calls = Keeping()
+    with pytest.raises(AssertionError), watching(nn.ModuleList([layer]), calls):
+        layer(torch.randn(2, 5, 7), torch.randn(2, 5, 7), torch.randn(2, 5, 7))
+    assert not layer._forward_hooks
+    assert not layer._forward_pre_hooks
+    assert not _get_current_function_mode_stack()
+    with Keeping() as after:  # function modes work again
+        F.scaled_dot_product_attention(*parts())
+    assert len(after.seen) == 1
+
+
 @pytest.mark.parametrize("batch_first", [True, False])
 @pytest.mark.parametrize("width", [None, 8])
 def test_multi_head_layers_are_seen_by_hooks_and_by_the_mode(batch_first, width):

@@ -5,6 +5,7 @@ from functools import reduce
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.overrides import _get_current_function_mode_stack
 
@@ -24,6 +25,7 @@ from ttame.backbone.contributions import CONTRIBUTIONS, unit_maps
 from ttame.backbone.fingerprint import fingerprint
 from ttame.backbone.probe import probe_images
 from ttame.errors import BackboneError, UnknownNameError
+from ttame.methods.cam_layer import gradient_layer
 from ttame.metrics.randomisation import layers_from_the_top, randomised_copy
 
 SIZE = (32, 48)
@@ -159,8 +161,8 @@ def test_does_not_depend_on_the_batch_and_follows_the_input_size():
     ("make", "why"),
     [
         (tiny_backbone, "no tokens"),
-        (swin, "linear layer's input"),
-        (lambda: as_backbone(timm_transformer(num_classes=0)), "final linear layer"),
+        (swin, "blocks of tokens that lie row by row"),
+        (lambda: as_backbone(timm_transformer(num_classes=0)), "one final linear layer"),
         (lambda: transformer("pooled"), "reads its patches"),
         (lambda: transformer("pooled beside a class token"), "reads its patches"),
     ],
@@ -184,8 +186,110 @@ def test_attention_that_is_normalised_before_its_linear_layer_is_no_such_sum():
         block.attn.norm = nn.LayerNorm(16)
     backbone = as_backbone(lively(model))
     assert CONTRIBUTIONS not in backbone.layers
-    with pytest.raises(BackboneError, match="not a linear layer's input"):
+    with pytest.raises(BackboneError, match="not the input of a linear layer"):
         backbone.with_layers([CONTRIBUTIONS])
+
+
+class Wrapped(nn.Module):
+    """A classifier around another one."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+
+class WithoutGradient(Wrapped):
+    @torch.no_grad()
+    def forward(self, images):
+        return self.model(images)
+
+
+class Named(nn.Linear):
+    """A linear layer that names its arguments."""
+
+    def forward(self, tokens):
+        return F.linear(input=tokens, weight=self.weight, bias=self.bias)
+
+
+def test_a_classifier_that_cannot_be_followed_loads_all_the_same():
+    backbone = as_backbone(WithoutGradient(timm_transformer()))
+    assert CONTRIBUTIONS not in backbone.layers
+    with pytest.raises(BackboneError, match="no gradient"):
+        backbone.with_layers([CONTRIBUTIONS])
+
+
+def test_named_arguments_are_followed():
+    plain, named = timm_transformer(depth=4), timm_transformer(depth=4)
+    for block in named.blocks:
+        block.attn.proj.__class__ = Named
+    first, second = (as_backbone(model)(photos()).features[-1] for model in (plain, named))
+    torch.testing.assert_close(first, second)
+
+
+def test_a_class_token_beside_pooled_patches_is_read_alone():
+    class Both(Wrapped):
+        def __init__(self, model):
+            super().__init__(model)
+            self.head = nn.Linear(32, 5)
+
+        def forward(self, images):
+            tokens = self.model.forward_features(images)
+            return self.head(torch.cat([tokens[:, 0], tokens[:, 1:].mean(dim=1)], dim=1))
+
+    torch.manual_seed(0)
+    model = timm_transformer(depth=4)
+    backbone = as_backbone(Both(model))
+    images = photos()
+    feature = backbone(images).features[-1]
+    alone = as_backbone(model)(images).features[-1]
+    assert feature.shape[1] == 32
+    assert not feature[:, 16:].any()
+    torch.testing.assert_close(feature[:, :16], alone * 2**0.5, rtol=1e-3, atol=1e-4)
+
+
+def test_a_submodule_of_that_name_goes_first():
+    model = nn.Sequential()
+    model.add_module(CONTRIBUTIONS, nn.Conv2d(3, 4, 3))
+    model.add_module("pool", nn.AdaptiveAvgPool2d(1))
+    model.add_module("flat", nn.Flatten())
+    model.add_module("fc", nn.Linear(4, 2))
+    backbone = as_backbone(model)
+    images = photos()
+    assert backbone.plain_layers == ()
+    torch.testing.assert_close(
+        backbone.with_layers([CONTRIBUTIONS])(images).features[0], model[0](images)
+    )
+
+
+def test_low_precision_gives_nearly_the_same():
+    for fused in (True, False):
+        model = timm_transformer(depth=4)
+        for block in model.blocks:
+            block.attn.fused_attn = fused
+        backbone = as_backbone(model)
+        images = photos()
+        exact = backbone(images).features[-1]
+        with torch.autocast("cpu", torch.bfloat16):
+            cast = backbone(images).features[-1]
+        assert float((cast.float() - exact).abs().mean()) < 0.05
+    assert torch.equal(unit_maps(torch.zeros(1, 2, 3, 3).half()), torch.zeros(1, 2, 3, 3).half())
+
+
+def test_prepared_under_inference_mode_it_takes_part_in_gradients_later():
+    backbone = backbone_of()
+    with torch.inference_mode():
+        backbone.weights_changed()
+    images = photos().requires_grad_()
+    backbone(images).features[-1].square().mean().backward()
+    assert images.grad is not None
+
+
+def test_the_class_activation_methods_find_the_same_layer_without_it():
+    backbone = backbone_of()
+    alone = backbone.with_layers([CONTRIBUTIONS])
+    assert gradient_layer(alone) == gradient_layer(backbone)
+    with pytest.raises(BackboneError, match="multiplies tokens"):
+        alone.with_class_token_product()
 
 
 def test_it_is_chosen_like_any_layer():

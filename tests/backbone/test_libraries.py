@@ -14,10 +14,7 @@ FAMILIES: dict[str, tuple[int | tuple[int, int], tuple[str, ...]]] = {
     "timm/resnet18": (64, ("layer2", "layer3", "layer4")),
     "timm/tf_efficientnet_lite0": (64, ("blocks.2", "blocks.4", "bn2")),
     "timm/vit_tiny_patch16_224": ((32, 48), ("blocks.8", "blocks.10", "norm", "contributions")),
-    "timm/deit_tiny_distilled_patch16_224": (
-        48,
-        ("blocks.8", "blocks.10", "norm", "contributions"),
-    ),
+    "timm/deit_tiny_distilled_patch16_224": (48, ("blocks.8", "blocks.10", "norm")),
     "timm/vit_small_patch14_reg4_dinov2": (
         (42, 56),
         ("blocks.8", "blocks.10", "norm", "contributions"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -14,10 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-_SOFTMAX = (F.softmax, torch.softmax, Tensor.softmax)
+SOFTMAX = (F.softmax, torch.softmax, Tensor.softmax)
 _PRODUCTS = (torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm)
-_MULTI_HEAD = inspect.signature(F.multi_head_attention_forward)
-# torch.nn.MultiheadAttention with any of these is no plain self-attention.
+MULTI_HEAD = inspect.signature(F.multi_head_attention_forward)
 _STRANGE = ("bias_k", "bias_v", "add_zero_attn", "key_padding_mask", "static_k", "static_v")
 
 
@@ -65,8 +64,8 @@ class AttentionCalls(TorchFunctionMode):
     def see(self, attention: SelfAttention) -> None:
         """Take note of a self-attention; it is called right after it was computed."""
 
-    def called(self, func: Callable[..., Any], args: tuple[Any, ...], result: Any) -> None:
-        """Take note of any other call."""
+    def called(self, func: Callable[..., Any], args: Sequence[Any], result: Any) -> None:
+        """Take note of any other call; ``args`` are its positional and its named arguments."""
 
     def __torch_function__(
         self,
@@ -80,7 +79,7 @@ class AttentionCalls(TorchFunctionMode):
         result = func(*args, **kwargs)
         attention = self._attention(func, args, kwargs, result)
         if attention is None:
-            self.called(func, args, result)
+            self.called(func, (*args, *kwargs.values()), result)
         elif attention.value.shape[-2] > 1:
             self.see(attention)
         return result
@@ -91,17 +90,19 @@ class AttentionCalls(TorchFunctionMode):
         if func is F.scaled_dot_product_attention:
             return fused(result, *args, **kwargs)
         if func is F.multi_head_attention_forward:
-            return multi_head(result[0], **_MULTI_HEAD.bind(*args, **kwargs).arguments)
-        if func in _SOFTMAX:
+            return multi_head(result[0], **MULTI_HEAD.bind(*args, **kwargs).arguments)
+        weights = self._weights
+        if func in SOFTMAX:
             square = result.ndim == 4 and result.shape[-1] == result.shape[-2]
             axis = kwargs.get("dim", args[1] if len(args) > 1 else None)
-            self._weights = result if square and axis in (-1, 3) else self._weights
-        elif func in _PRODUCTS and self._weights is not None and len(args) == 2:
-            weights, value = self._weights, args[1]
-            # Between the two, a dropout may have passed the weights on.
-            if args[0].shape == weights.shape and args[0].data_ptr() == weights.data_ptr():
-                self._weights = None
+            self._weights = result if square and axis in (-1, 3) else None
+        elif weights is not None and args and args[0] is weights:
+            if func in _PRODUCTS:
+                self._weights, value = None, args[1]
                 return SelfAttention(lambda rows: weights[:, :, rows], value, join_heads(result))
+            # A cast, a dropout, a mask of heads.
+            passed_on = isinstance(result, Tensor) and result.shape == weights.shape
+            self._weights = result if passed_on else weights
         return None
 
 
@@ -123,7 +124,8 @@ def watching(model: nn.Module, calls: AttentionCalls) -> Iterator[None]:
     def leave(module: Any, given: tuple[Any, ...], named: dict[str, Any], result: Any) -> None:
         if threading.get_ident() != owner:
             return
-        guards.pop().__exit__(None, None, None)
+        if guards:  # none where another hook failed before
+            guards.pop().__exit__(None, None, None)
         attention = None if result is None else of_module(module, *given, **named)
         if attention is not None and attention.value.shape[-2] > 1:
             calls.see(attention)
@@ -224,9 +226,8 @@ def multi_head(
     Returns:
         None where it is no plain self-attention.
     """
-    strange = any(rest.get(name) is not None and rest[name] is not False for name in _STRANGE)
     masked = rest.get("attn_mask") is not None
-    if strange or masked or query.ndim != 3 or len(query) != len(key):
+    if strange_arguments(rest) or masked or query.ndim != 3 or len(query) != len(key):
         return None
     weights = (
         [rest[f"{name}_proj_weight"] for name in "qkv"]
@@ -246,6 +247,11 @@ def multi_head(
 
     projected = None if result is None else (out_proj_weight, result)
     return SelfAttention(rows, heads(value, 2), projected=projected)
+
+
+def strange_arguments(given: Mapping[str, Any]) -> list[str]:
+    """Name the arguments with which a multi-head attention is no plain self-attention."""
+    return [name for name in _STRANGE if given.get(name) is not None and given[name] is not False]
 
 
 def join_heads(mixed: Tensor) -> Tensor:

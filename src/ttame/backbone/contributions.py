@@ -4,7 +4,8 @@ A vision transformer's class token is a sum: each block adds what its attention 
 itself a sum over tokens, ``sum_j A_j v_j W``. Followed along the skip connections to the input of
 the final linear layer, this sum gives every token its own share, a feature vector in the very space
 that the classifier's weight rows read: what a cell of a CNN's last feature map is. A deep token is
-a mixture itself; its share is traced back to the patches that it was mixed from.
+a mixture itself; its share is traced back to the patches that it was mixed from. What a classifier
+reads from its patches directly, beside the class token, is left out.
 """
 
 from __future__ import annotations
@@ -180,9 +181,11 @@ def unit_maps(maps: Tensor) -> Tensor:
         tensor([0.2000, 1.4000])
     """
     squares = maps.float().square().mean(dim=(1, 2, 3), keepdim=True)
-    return maps * torch.rsqrt(squares + _TINY).to(maps.dtype)
+    return (maps.float() * torch.rsqrt(squares + _TINY)).to(maps.dtype)
 
 
+@torch.inference_mode(False)
+@torch.no_grad()
 def find_contributions(
     model: nn.Module, images: Tensor, blocks: Sequence[Candidate], linears: Sequence[str]
 ) -> Contributions:
@@ -196,33 +199,51 @@ def find_contributions(
         linears: Names of its final linear layers.
 
     Raises:
-        BackboneError: It has no self-attention between the same tokens in every block, no final
-            linear layer, or another way between them than skip connections.
+        BackboneError: It has no self-attention between the same tokens in every block, not one
+            final linear layer that reads a class token, or another way between them than skip
+            connections.
     """
     name = type(model).__name__
-    if not linears or not blocks:
-        raise BackboneError(f"{name} has no tokens or no final linear layer")
-    with torch.no_grad(), AttentionPaths() as seen:
-        model(images)
-    count = len(seen.weights)
-    first = count - max(1, round(count * _SHARE_OF_BLOCKS))
-    if not count or len(set(seen.tokens)) > 1:
-        raise BackboneError(f"{name} has no self-attention between the same tokens in every block")
-    paths = [weight for weight in seen.weights[first:] if weight is not None]
-    if len(paths) < count - first:
-        raise BackboneError(
-            f"what the attention of {name} gives is not a linear layer's input that is added to "
-            "the block's own"
-        )
-    tokens = [block for block in blocks if _tokens(block) == seen.tokens[0]]
-    alike = alike_blocks(model, tokens, count)
-    if not alike or alike[-1].layout.strides:
-        raise BackboneError(f"{name} has no {count} blocks of tokens that lie row by row")
-    last = alike[-1]
-    readouts = find_readouts(model, images, last, linears)
-    if any(readout.matrix.shape[1] != len(path) for readout in readouts for path in paths):
-        raise BackboneError(f"the blocks of {name} do not share one residual stream")
-    return Contributions(last, first, count, paths, readouts)
+    if len(linears) != 1 or not blocks:
+        raise BackboneError(f"{name} has no tokens, or not one final linear layer")
+    images = images.clone()
+    with torch.autocast(images.device.type, enabled=False):
+        with _Tokens() as seen:
+            model(images)
+        count = len(seen.counts)
+        if len(set(seen.counts)) != 1:
+            raise BackboneError(
+                f"{name} has no self-attention between the same tokens in every block"
+            )
+        alike = alike_blocks(model, [b for b in blocks if _tokens(b) == seen.counts[0]], count)
+        if not alike or alike[-1].layout.strides:
+            raise BackboneError(f"{name} has no {count} blocks of tokens that lie row by row")
+        followed = AttentionPaths()
+        with followed.through(model.get_submodule(block.name) for block in alike):
+            model(images)
+        first = count - max(1, round(count * _SHARE_OF_BLOCKS))
+        paths = [weight for weight in followed.weights[first:] if weight is not None]
+        if len(paths) < count - first:
+            raise BackboneError(
+                f"what the attention of {name} gives is not the input of a linear layer whose "
+                "result is added to the block's own input"
+            )
+        readouts = find_readouts(model, images, alike[-1], linears[0])
+        if any(readout.matrix.shape[1] != len(path) for readout in readouts for path in paths):
+            raise BackboneError(f"the blocks of {name} do not share one residual stream")
+        return Contributions(alike[-1], first, count, paths, readouts)
+
+
+class _Tokens(AttentionCalls):
+    """Counts the tokens of every attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: list[int] = []
+
+    def see(self, attention: SelfAttention) -> None:
+        """Take note of the number of tokens."""
+        self.counts.append(attention.value.shape[-2])
 
 
 def _tokens(block: Candidate) -> int:
@@ -230,19 +251,15 @@ def _tokens(block: Candidate) -> int:
     return block.layout.prefix + rows * columns
 
 
-@torch.inference_mode(False)
 @torch.enable_grad()
-def find_readouts(
-    model: nn.Module, images: Tensor, last: Candidate, linears: Sequence[str]
-) -> list[Readout]:
+def find_readouts(model: nn.Module, images: Tensor, last: Candidate, linear: str) -> list[Readout]:
     """Find which tokens in front of the patches a classifier reads behind its last block, and how.
 
     Args:
         model: The classifier.
         images: (B, C, h, w).
         last: The last block.
-        linears: Names of the final linear layers; with several, their logits' mean is the
-            classifier's.
+        linear: Name of the final linear layer.
 
     Raises:
         BackboneError: It reads none of them.
@@ -254,21 +271,20 @@ def find_readouts(
         if tensor is not None:
             inputs.append(tensor)
 
-    handles = [model.get_submodule(linear).register_forward_pre_hook(keep) for linear in linears]
+    handle = model.get_submodule(linear).register_forward_pre_hook(keep)
     try:
-        with listening(model, {last.name: last.needs_copy}) as outputs:
+        with listening(model, {last.name: False}) as outputs:
             model(images.detach().clone().requires_grad_())
     finally:
-        for handle in handles:
-            handle.remove()
+        handle.remove()
     stream = outputs[last.name]
-    if any(given[0].numel() != given.shape[1] for given in inputs):
-        raise BackboneError("the final linear layer reads more than one feature vector per image")
-    features = torch.stack([given.flatten(1) for given in inputs]).sum(dim=(0, 1)) / len(linears)
-    (slope,) = torch.autograd.grad(
-        features @ torch.linspace(1, 2, len(features)).to(features),
-        stream, retain_graph=True, allow_unused=True,
-    )  # fmt: skip
+    if len(inputs) != 1 or inputs[0][0].numel() != inputs[0].shape[1]:
+        raise BackboneError("the final linear layer does not read one feature vector per image")
+    features = inputs[0].flatten(1).sum(dim=0)
+    if last.needs_copy or not (features.requires_grad and stream.requires_grad):
+        raise BackboneError(f"no gradient leads from the final features to {last.name!r}")
+    ramp = torch.linspace(1, 2, len(features)).to(features)
+    (slope,) = torch.autograd.grad(features @ ramp, stream, retain_graph=True, allow_unused=True)
     if slope is None:
         raise BackboneError(f"the logits do not depend on what {last.name!r} gives")
     read = slope.abs().sum(dim=(0, 2))[: last.layout.prefix].nonzero()[:, 0].tolist()

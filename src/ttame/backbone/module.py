@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ from ttame.errors import BackboneError, InputError, first_line, unknown_name
 
 if TYPE_CHECKING:
     from ttame.images.preprocessing import Preprocessing
+
+_log = logging.getLogger(__name__)
 
 
 class ModuleBackbone(Backbone):
@@ -111,14 +114,14 @@ class ModuleBackbone(Backbone):
                 f"1 x 1 for images of {height} x {width} pixels"
             )
         if layers is None:
-            own = (CONTRIBUTIONS,) if self._find_contributions() is None else ()
-            layers = (*default_layers(self.probe.candidates), *own)
+            computed = tuple(layer.name for layer in self.computed_layers())
+            layers = (*default_layers(self.probe.candidates), *computed)
         if not layers:
             raise InputError("expected at least one layer, got none; None chooses the layers")
         known = {candidate.name: candidate for candidate in self.probe.candidates}
         shapes = {candidate.name: candidate.shape for candidate in self.probe.candidates}
         for layer in layers:
-            if layer == CONTRIBUTIONS:
+            if layer == CONTRIBUTIONS and layer not in known:
                 why = self._find_contributions()
                 if why is not None:
                     raise BackboneError(f"there is no layer {layer!r} here: {why}")
@@ -131,7 +134,7 @@ class ModuleBackbone(Backbone):
                 )
             if layer not in known:
                 raise unknown_name("layer", layer, (*known, CONTRIBUTIONS))
-        chosen = tuple(known[layer] for layer in layers if layer != CONTRIBUTIONS)
+        chosen = tuple(known[layer] for layer in layers if layer in known)
         if self.class_token_product:
             check_class_token(self.classifier, chosen)
         if len(set(layers)) != len(layers):
@@ -139,7 +142,7 @@ class ModuleBackbone(Backbone):
         self._chosen: tuple[Candidate, ...] = chosen
         self.layers = tuple(layers)
         if self.contributions is not None:
-            shapes[CONTRIBUTIONS] = self.contributions.shape
+            shapes.setdefault(CONTRIBUTIONS, self.contributions.shape)
         self.feature_shapes = tuple(shapes[layer] for layer in layers)
 
     def _find_contributions(self) -> str | None:
@@ -151,8 +154,10 @@ class ModuleBackbone(Backbone):
                 self.contributions = find_contributions(
                     self.classifier, images, tokens, self.probe.classifier
                 )
-            except BackboneError as error:
-                self._no_contributions = str(error)
+            except Exception as error:  # whatever it is, all other layers can be read
+                self._no_contributions = first_line(error)
+                if not isinstance(error, BackboneError):
+                    _log.debug("looking for the contributions failed", exc_info=True)
         return self._no_contributions
 
     def forward(self, images: Tensor) -> BackboneOutput:
@@ -168,7 +173,7 @@ class ModuleBackbone(Backbone):
             InputError: The images have a wrong shape, or the classifier refuses their size.
         """
         wanted = {candidate.name: candidate.needs_copy for candidate in self._chosen}
-        contributions = self.contributions if CONTRIBUTIONS in self.layers else None
+        contributions = self.contributions if self.plain_layers else None
         features = {}
         with ExitStack() as stack:
             outputs = stack.enter_context(listening(self.classifier, wanted))
@@ -207,6 +212,8 @@ class ModuleBackbone(Backbone):
 
     def computed_layers(self) -> list[LayerInfo]:
         """List the layer of contributions, where the classifier is a transformer that has one."""
+        if any(candidate.name == CONTRIBUTIONS for candidate in self.probe.candidates):
+            return []  # a submodule of that name goes first
         self._find_contributions()
         found = self.contributions
         return [] if found is None else [LayerInfo(CONTRIBUTIONS, found.shape)]
@@ -214,7 +221,7 @@ class ModuleBackbone(Backbone):
     def weights_changed(self) -> None:
         """Compute the contributions anew, where they are read."""
         self.contributions = self._no_contributions = None
-        if CONTRIBUTIONS in self.layers:
+        if self.plain_layers:
             self._read(self.layers)
 
     def to_map(self, layer: str, output: Any, image: tuple[int, int]) -> Tensor:
@@ -287,7 +294,8 @@ class ModuleBackbone(Backbone):
     @property
     def plain_layers(self) -> tuple[int, ...]:
         """Place of the layer of contributions, where it is read."""
-        return tuple(place for place, name in enumerate(self.layers) if name == CONTRIBUTIONS)
+        own = {candidate.name for candidate in self._chosen}
+        return tuple(place for place, name in enumerate(self.layers) if name not in own)
 
     @property
     def one_logit(self) -> bool:

@@ -118,6 +118,12 @@ def check_class_token(model: nn.Module, chosen: Iterable[Candidate]) -> None:
             f"class_token_product multiplies the patches by the class token, and "
             f"{type(model).__name__} has none; leave class_token_product off"
         )
+    chosen = list(chosen)
+    if not chosen:
+        raise BackboneError(
+            "class_token_product multiplies tokens, and no layer that is read gives any; choose "
+            "another layer or leave it off"
+        )
     for candidate in chosen:
         if candidate.layout.order != "tokens" or candidate.layout.prefix < 1:
             raise BackboneError(

@@ -7,6 +7,8 @@ from weakref import WeakKeyDictionary
 
 import torch
 
+from ttame.backbone.layers import default_layers
+from ttame.backbone.module import ModuleBackbone
 from ttame.backbone.outputs import first_tensor
 from ttame.backbone.probe import probe_images
 from ttame.errors import BackboneError
@@ -55,10 +57,12 @@ def gradient_layer(backbone: Backbone) -> str:
         shapes = dict(backbone.candidate_layers())
         # What is computed beside the classifier is no place that a gradient could be looked at.
         own = [name for name in backbone.layers if name in shapes]
-        last = own[-1] if own else next(reversed(shapes))
+        if not own and isinstance(backbone, ModuleBackbone):
+            own = list(default_layers(backbone.probe.candidates))
+        last = own[-1]
         # What lies inside the attention of a block (queries, keys, values) has the same shape, but
         # does not show what the block reads: stay within one level below the backbone's layers.
-        deepest = 1 + max(name.count(".") for name in own or [last])
+        deepest = 1 + max(name.count(".") for name in own)
         choices = [
             name
             for name in with_gradient

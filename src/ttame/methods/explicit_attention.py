@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -12,10 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from ttame.backbone.attention_calls import MULTI_HEAD, SOFTMAX, strange_arguments
 from ttame.errors import BackboneError
-
-SOFTMAX = (F.softmax, torch.softmax, Tensor.softmax)
-_MULTI_HEAD = inspect.signature(F.multi_head_attention_forward)
 
 
 class ExplicitAttention(TorchFunctionMode):
@@ -67,7 +64,7 @@ class ExplicitAttention(TorchFunctionMode):
         if func is F.scaled_dot_product_attention:
             return self._attend(*args, **kwargs)
         if func is F.multi_head_attention_forward:
-            return self._multi_head(**_MULTI_HEAD.bind(*args, **kwargs).arguments)
+            return self._multi_head(**MULTI_HEAD.bind(*args, **kwargs).arguments)
         if func is F.linear:
             return self.linear(*args, **kwargs)
         if func in SOFTMAX:
@@ -119,11 +116,7 @@ class ExplicitAttention(TorchFunctionMode):
         attn_mask: Tensor | None = None,
         **rest: Any,
     ) -> tuple[Tensor, Tensor | None]:
-        strange = [
-            name
-            for name in ("bias_k", "bias_v", "add_zero_attn", "key_padding_mask", "static_k")
-            if rest.get(name) is not None and rest[name] is not False
-        ]
+        strange = strange_arguments(rest)
         if strange or need_weights or attn_mask is not None or query.ndim != 3:
             raise BackboneError(
                 "the classifier uses torch.nn.MultiheadAttention in a way whose attention cannot "

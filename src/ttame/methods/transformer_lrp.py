@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ttame.backbone.attention_calls import SOFTMAX
 from ttame.methods.attention_blocks import AttentionPass, attention_pass, recorded_pass
 from ttame.methods.attention_reading import readout
 from ttame.methods.attnlrp import RelevanceRules
-from ttame.methods.explicit_attention import SOFTMAX
 from ttame.methods.registry import register
 
 if TYPE_CHECKING:
