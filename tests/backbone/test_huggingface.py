@@ -31,7 +31,7 @@ VIT = FAMILIES["vit"]
 
 # Whose class token reads the patches by attention, along skip connections.
 WITH_CONTRIBUTIONS = {
-    "vit", "vit_msn", "deit", "dinov2", "dinov2 with registers", "pvt",
+    "vit", "vit_msn", "deit", "dinov2", "dinov2 with registers",
 }  # fmt: skip
 
 
