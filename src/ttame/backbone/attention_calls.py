@@ -237,7 +237,8 @@ def multi_head(
     biases = [None] * 3 if in_proj_bias is None else in_proj_bias.chunk(3)
 
     def heads(tokens: Tensor, place: int) -> Tensor:
-        parts = F.linear(tokens, weights[place], biases[place])
+        # Contiguous, or one product per image takes the place of a single large one.
+        parts = F.linear(tokens.contiguous(), weights[place], biases[place])
         return parts.reshape(*parts.shape[:2], num_heads, -1).permute(1, 2, 0, 3)
 
     def rows(tokens: slice) -> Tensor:

@@ -161,13 +161,15 @@ class _Calls(AttentionCalls):
         """Keep what each patch gives to the tokens that are read, and to the other patches."""
         if self.place in self.counting:
             values = attention.value[:, :, self.patches]
-            paid = [attention.rows(slice(read, read + 1))[:, :, 0] for read in self.tokens]
+            if self.place < self.counting[-1]:
+                weights = attention.rows(slice(None))
+                self.mixings.append(weights[:, :, self.patches, self.patches].mean(dim=1))
+                paid = [weights[:, :, read] for read in self.tokens]
+            else:  # nothing is traced back through the last one
+                paid = [attention.rows(slice(read, read + 1))[:, :, 0] for read in self.tokens]
             self.shares.append(
                 [join_heads(part[..., self.patches, None] * values) for part in paid]
             )
-            if self.place < self.counting[-1]:  # nothing is traced back through the last one
-                between = attention.rows(self.patches)[..., self.patches]
-                self.mixings.append(between.mean(dim=1))
         self.place += 1
 
 
