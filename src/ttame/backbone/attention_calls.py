@@ -24,16 +24,23 @@ class SelfAttention(NamedTuple):
     """One self-attention between T tokens in one pass.
 
     Attributes:
+        tokens: T.
         rows: Gives the attention of a slice of the tokens, (B, heads, n, T); rows sum to 1.
-        value: (B, heads, T, d).
+        values: Gives the values (B, heads, T, d); some have to be computed for it.
         mixed: What the attention returned, (B, T, heads * d), where it can be seen.
         projected: Weight of the linear layer that was applied with it, and its result.
     """
 
+    tokens: int
     rows: Callable[[slice], Tensor]
-    value: Tensor
+    values: Callable[[], Tensor]
     mixed: Tensor | None = None
     projected: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def value(self) -> Tensor:
+        """The values, (B, heads, T, d)."""
+        return self.values()
 
 
 class AttentionCalls(TorchFunctionMode):
@@ -80,9 +87,14 @@ class AttentionCalls(TorchFunctionMode):
         attention = self._attention(func, args, kwargs, result)
         if attention is None:
             self.called(func, (*args, *kwargs.values()), result)
-        elif attention.value.shape[-2] > 1:
-            self.see(attention)
+        else:
+            self.take(attention)
         return result
+
+    def take(self, attention: SelfAttention) -> None:
+        """Pass an attention on to :meth:`see`, unless it has a single token."""
+        if attention.tokens > 1:
+            self.see(attention)
 
     def _attention(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
@@ -99,7 +111,12 @@ class AttentionCalls(TorchFunctionMode):
         elif weights is not None and args and args[0] is weights:
             if func in _PRODUCTS:
                 self._weights, value = None, args[1]
-                return SelfAttention(lambda rows: weights[:, :, rows], value, join_heads(result))
+                return SelfAttention(
+                    weights.shape[-1],
+                    lambda rows: weights[:, :, rows],
+                    lambda: value,
+                    join_heads(result),
+                )
             # A cast, a dropout, a mask of heads.
             passed_on = isinstance(result, Tensor) and result.shape == weights.shape
             self._weights = result if passed_on else weights
@@ -127,8 +144,8 @@ def watching(model: nn.Module, calls: AttentionCalls) -> Iterator[None]:
         if guards:  # none where another hook failed before
             guards.pop().__exit__(None, None, None)
         attention = None if result is None else of_module(module, *given, **named)
-        if attention is not None and attention.value.shape[-2] > 1:
-            calls.see(attention)
+        if attention is not None:
+            calls.take(attention)
 
     handles = []
     try:
@@ -194,20 +211,17 @@ def fused(
     if query.ndim != 4 or query.shape[-2] != key.shape[-2] or is_causal:
         return None
     if enable_gqa:
-        groups = query.shape[-3] // key.shape[-3]
-        key, value = (part.repeat_interleave(groups, dim=-3) for part in (key, value))
+        key, value = repeat_groups(query, key, value)
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
 
     def rows(tokens: slice) -> Tensor:
         scores = (query[:, :, tokens] * scale) @ key.transpose(-2, -1)
         if attn_mask is not None:
             whole = attn_mask.expand(*attn_mask.shape[:-2], query.shape[-2], key.shape[-2])
-            mask = whole[..., tokens, :]
-            hidden = mask.dtype == torch.bool
-            scores = scores.masked_fill(~mask, -math.inf) if hidden else scores + mask
+            scores = apply_attention_mask(scores, whole[..., tokens, :])
         return scores.softmax(dim=-1)
 
-    return SelfAttention(rows, value, join_heads(result))
+    return SelfAttention(query.shape[-2], rows, lambda: value, join_heads(result))
 
 
 def multi_head(
@@ -229,17 +243,11 @@ def multi_head(
     masked = rest.get("attn_mask") is not None
     if strange_arguments(rest) or masked or query.ndim != 3 or len(query) != len(key):
         return None
-    weights = (
-        [rest[f"{name}_proj_weight"] for name in "qkv"]
-        if in_proj_weight is None
-        else in_proj_weight.chunk(3)
-    )
-    biases = [None] * 3 if in_proj_bias is None else in_proj_bias.chunk(3)
+    layers = input_projections(in_proj_weight, in_proj_bias, rest)
 
     def heads(tokens: Tensor, place: int) -> Tensor:
         # Contiguous, or one product per image takes the place of a single large one.
-        parts = F.linear(tokens.contiguous(), weights[place], biases[place])
-        return parts.reshape(*parts.shape[:2], num_heads, -1).permute(1, 2, 0, 3)
+        return split_heads(F.linear(tokens.contiguous(), *layers[place]), num_heads)
 
     def rows(tokens: slice) -> Tensor:
         asked = heads(query[tokens], 0)
@@ -247,12 +255,42 @@ def multi_head(
         return scores.softmax(dim=-1)
 
     projected = None if result is None else (out_proj_weight, result)
-    return SelfAttention(rows, heads(value, 2), projected=projected)
+    return SelfAttention(len(query), rows, lambda: heads(value, 2), projected=projected)
 
 
 def strange_arguments(given: Mapping[str, Any]) -> list[str]:
     """Name the arguments with which a multi-head attention is no plain self-attention."""
     return [name for name in _STRANGE if given.get(name) is not None and given[name] is not False]
+
+
+def input_projections(
+    weight: Tensor | None, bias: Tensor | None, separate: Mapping[str, Any]
+) -> list[tuple[Tensor, Tensor | None]]:
+    """Return the linear layers of queries, keys and values of a multi-head attention.
+
+    Args:
+        weight: All three in one; None where they are in ``separate``, as ``q_proj_weight``, ...
+        bias: All three in one, or None.
+        separate: Further arguments of the attention.
+    """
+    weights = [separate[f"{n}_proj_weight"] for n in "qkv"] if weight is None else weight.chunk(3)
+    return list(zip(weights, [None] * 3 if bias is None else bias.chunk(3), strict=True))
+
+
+def repeat_groups(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """Give every head of grouped queries keys and values of its own."""
+    groups = query.shape[-3] // key.shape[-3]
+    return key.repeat_interleave(groups, dim=-3), value.repeat_interleave(groups, dim=-3)
+
+
+def apply_attention_mask(scores: Tensor, mask: Tensor) -> Tensor:
+    """Add a mask to attention scores, or hide what a boolean one does not let through."""
+    return scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
+
+
+def split_heads(parts: Tensor, num_heads: int) -> Tensor:
+    """Take the heads of tokens (T, B, heads * d) apart: (B, heads, T, d)."""
+    return parts.reshape(*parts.shape[:2], num_heads, -1).permute(1, 2, 0, 3)
 
 
 def join_heads(mixed: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ttame.backbone.attention_calls import AttentionCalls, SelfAttention
 from ttame.backbone.outputs import first_tensor
 
-_SUMS = ("add", "__add__", "__radd__", "add_", "__iadd__")
+SUMS = ("add", "__add__", "__radd__", "add_", "__iadd__")
 _SCALINGS = ("mul", "__mul__", "__rmul__", "mul_", "__imul__", "multiply")
 
 
@@ -81,12 +81,12 @@ class AttentionPaths(AttentionCalls):
         name = getattr(func, "__name__", "")
         if _among(self._followed, args):
             self._step(name, [arg for arg in args if arg is not self._followed], result)
-        elif _among(self._stream, args) and (name in _SUMS or _same(result, self._stream)):
+        elif _among(self._stream, args) and (name in SUMS or _same(result, self._stream)):
             self._stream = result
 
     def _step(self, name: str, others: list[Any], result: Tensor) -> None:
         before, self._followed = self._followed, None
-        if name in _SUMS:
+        if name in SUMS:
             if any(_same(other, self._input) for other in others):
                 self._stream = result
                 self.weights[-1] = self._weight

@@ -245,7 +245,7 @@ class _Tokens(AttentionCalls):
 
     def see(self, attention: SelfAttention) -> None:
         """Take note of the number of tokens."""
-        self.counts.append(attention.value.shape[-2])
+        self.counts.append(attention.tokens)
 
 
 def _tokens(block: Candidate) -> int:

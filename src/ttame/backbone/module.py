@@ -19,7 +19,7 @@ from ttame.backbone.layout import class_token_product, to_map
 from ttame.backbone.linear import linear_weight
 from ttame.backbone.outputs import first_tensor, logits_of, two_classes
 from ttame.backbone.probe import Probe, probe, probe_images
-from ttame.backbone.tokens import check_class_token
+from ttame.backbone.tokens import check_class_token, token_layers
 from ttame.errors import BackboneError, InputError, first_line, unknown_name
 
 if TYPE_CHECKING:
@@ -149,10 +149,9 @@ class ModuleBackbone(Backbone):
         """Prepare the layer of contributions, once; returns why there is none, or None."""
         if self.contributions is None and self._no_contributions is None:
             images = probe_images(self.preprocessing.crop, self.preprocessing.channels, self)
-            tokens = [c for c in self.probe.candidates if c.layout.order == "tokens"]
             try:
                 self.contributions = find_contributions(
-                    self.classifier, images, tokens, self.probe.classifier
+                    self.classifier, images, token_layers(self), self.probe.classifier
                 )
             except Exception as error:  # whatever it is, all other layers can be read
                 self._no_contributions = first_line(error)
@@ -277,8 +276,8 @@ class ModuleBackbone(Backbone):
         for name, value in vars(self).items():
             if name not in nn.Module().__dict__:
                 setattr(other, name, value)
-        other.classifier = self.classifier
-        other.contributions = self.contributions
+        for name, child in self.named_children():
+            setattr(other, name, child)
         return other.train(False)  # type: ignore[return-value]
 
     @property

@@ -47,19 +47,19 @@ def patch_tokens(backbone: ModuleBackbone, tokens: int, image: Size) -> TokenGri
         BackboneError: No layer of the classifier gives this many tokens for such an image, or they
             are not row by row.
     """
-    if any(c.layout.strides for c in _token_layers(backbone)):
+    if any(c.layout.strides for c in token_layers(backbone)):
         raise BackboneError(
             f"{backbone.identity.name} takes its tokens apart window by window, so that its "
             "attention matrices do not speak of rows of patches"
         )
-    prefixes = Counter(c.layout.prefix for c in _token_layers(backbone))
+    prefixes = Counter(c.layout.prefix for c in token_layers(backbone))
     # The blocks are many; what comes before their prefix tokens are added is little.
     for prefix, _ in prefixes.most_common():
         grid = token_grid(tokens - prefix, image) if tokens > prefix else None
         if grid is None:
             continue
         probed = image == backbone.probe.image_size
-        known = any((c.layout.prefix, c.grid) == (prefix, grid) for c in _token_layers(backbone))
+        known = any((c.layout.prefix, c.grid) == (prefix, grid) for c in token_layers(backbone))
         if known if probed else aspect_error(grid, image) < 0.05:
             return TokenGrid(prefix, grid)
     raise BackboneError(
@@ -77,7 +77,7 @@ def token_blocks(backbone: ModuleBackbone, count: int) -> tuple[str, ...]:
     Raises:
         BackboneError: There are not ``count`` such modules.
     """
-    blocks = alike_blocks(backbone.module, _token_layers(backbone), count)
+    blocks = alike_blocks(backbone.module, token_layers(backbone), count)
     if not blocks:
         raise BackboneError(
             f"expected {count} transformer blocks of one kind side by side in "
@@ -132,5 +132,6 @@ def check_class_token(model: nn.Module, chosen: Iterable[Candidate]) -> None:
             )
 
 
-def _token_layers(backbone: ModuleBackbone) -> list[Candidate]:
+def token_layers(backbone: ModuleBackbone) -> list[Candidate]:
+    """Return the layers that give tokens, in the order of execution."""
     return [c for c in backbone.probe.candidates if c.layout.order == "tokens"]

@@ -11,7 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from ttame.backbone.attention_calls import MULTI_HEAD, SOFTMAX, strange_arguments
+from ttame.backbone.attention_calls import (
+    MULTI_HEAD,
+    SOFTMAX,
+    apply_attention_mask,
+    input_projections,
+    repeat_groups,
+    split_heads,
+    strange_arguments,
+)
 from ttame.errors import BackboneError
 
 
@@ -89,16 +97,13 @@ class ExplicitAttention(TorchFunctionMode):
         enable_gqa: bool = False,
     ) -> Tensor:
         if enable_gqa:
-            groups = query.shape[-3] // key.shape[-3]
-            key, value = (part.repeat_interleave(groups, dim=-3) for part in (key, value))
+            key, value = repeat_groups(query, key, value)
         scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
         scores = self.product(query * scale, key.transpose(-2, -1))
         if is_causal:
             attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
-        if attn_mask is not None and attn_mask.dtype == torch.bool:
-            scores = scores.masked_fill(~attn_mask, -math.inf)
-        elif attn_mask is not None:
-            scores = scores + attn_mask
+        if attn_mask is not None:
+            scores = apply_attention_mask(scores, attn_mask)
         weights = self.other(torch.softmax, (scores,), {"dim": -1})
         return self.product(self._seen(weights), value)
 
@@ -122,17 +127,11 @@ class ExplicitAttention(TorchFunctionMode):
                 "the classifier uses torch.nn.MultiheadAttention in a way whose attention cannot "
                 f"be recorded ({', '.join(strange) or 'masks, returned weights or no batch'})"
             )
-        if in_proj_weight is None:
-            weights = [rest[f"{name}_proj_weight"] for name in "qkv"]
-        else:
-            weights = list(in_proj_weight.chunk(3))
-        biases = [None] * 3 if in_proj_bias is None else list(in_proj_bias.chunk(3))
-
-        def heads(tokens: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-            parts = self.linear(tokens, weight, bias)  # (T, B, C)
-            return parts.reshape(*parts.shape[:2], num_heads, -1).permute(1, 2, 0, 3)
-
-        parts = [heads(*given) for given in zip((query, key, value), weights, biases, strict=True)]
+        layers = input_projections(in_proj_weight, in_proj_bias, rest)
+        parts = [
+            split_heads(self.linear(tokens, *layer), num_heads)
+            for tokens, layer in zip((query, key, value), layers, strict=True)
+        ]
         mixed = self._attend(parts[0], parts[1], parts[2])  # (B, heads, T, d)
         output = self.linear(mixed.permute(2, 0, 1, 3).flatten(2), out_proj_weight, out_proj_bias)
         return output, None

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ttame.backbone.attention_calls import SOFTMAX
+from ttame.backbone.attention_paths import SUMS
 from ttame.methods.attention_blocks import AttentionPass, attention_pass, recorded_pass
 from ttame.methods.attention_reading import readout
 from ttame.methods.attnlrp import RelevanceRules
@@ -18,7 +19,6 @@ from ttame.methods.registry import register
 if TYPE_CHECKING:
     from ttame.backbone.contract import Backbone
 
-_SUMS = ("add", "__add__", "__radd__", "add_", "__iadd__")
 _IN_PLACE = ("add_", "__iadd__")
 
 
@@ -144,7 +144,7 @@ class PositiveRules(RelevanceRules):
             return _along(values, first, values / first.detach())
         second = args[1] if len(args) > 1 else None
         name = getattr(func, "__name__", "")
-        if name in _SUMS and not kwargs and isinstance(second, Tensor) and second.requires_grad:
+        if name in SUMS and not kwargs and isinstance(second, Tensor) and second.requires_grad:
             if first.shape != second.shape:
                 return func(first, second)
             if name in _IN_PLACE:
