@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 TRUTH = frozenset({"truth", "region"})
 """Needs that photos with marked objects serve."""
 
+PAIR = frozenset({"pair"})
+"""Needs that pictures of two photos serve."""
+
 _LACKING = {
     "truth": "marked objects; give a file of boxes (--boxes)",
     "region": "segmentation masks; give a file of them (--regions)",
@@ -148,7 +151,7 @@ def photo_set(
         photos=tuple(photos),
         seeds=tuple(photo_seed(seed, photo.path.name) for photo in photos),
         preprocessing=backbone.preprocessing,
-        measures=tuple(item for item in taken if not TRUTH & set(item.needs)),
+        measures=tuple(item for item in taken if not (TRUTH | PAIR) & set(item.needs)),
     )
 
 

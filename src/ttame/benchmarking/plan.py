@@ -26,6 +26,9 @@ OWN = "ttame"
 MARKED = "marked"
 """Name of the set of photos with marked objects."""
 
+PAIRS = "pairs"
+"""Name of the set of pictures of two photos each."""
+
 _AGAIN = 5
 
 
@@ -34,7 +37,7 @@ class PhotoSet:
     """Photos that are explained and measured in the same way.
 
     Attributes:
-        name: ``"photos"``, or :data:`MARKED`.
+        name: ``"photos"``, :data:`MARKED` or :data:`PAIRS`.
         photos: In the order of the run.
         seeds: One seed per photo.
         preprocessing: The way from these photos to the classifier's input.

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -14,13 +15,14 @@ import torch
 
 from ttame.benchmarking import collecting
 from ttame.benchmarking.benchmark_result import BenchmarkResult
-from ttame.benchmarking.choosing import choose_measures, choose_methods, mark_slow, photo_set
+from ttame.benchmarking.choosing import PAIR, choose_measures, choose_methods, mark_slow, photo_set
 from ttame.benchmarking.comparisons import compare
 from ttame.benchmarking.engine import compute, try_options
 from ttame.benchmarking.lock import check_unlocked, one_run
 from ttame.benchmarking.marked import marked_set
+from ttame.benchmarking.pairs import pair_set
 from ttame.benchmarking.parallel import compute_in_processes, logging_to, placed
-from ttame.benchmarking.plan import OWN, Plan
+from ttame.benchmarking.plan import OWN, PhotoSet, Plan
 from ttame.benchmarking.records import (
     NOT_POSSIBLE,
     RecordFile,
@@ -50,7 +52,7 @@ Progress = Callable[[int, int], None]
 
 _CONVENTIONS = {
     "class": "the classifier's own prediction on the unmasked image; on the photos with "
-    "marked objects the marked class",
+    "marked objects the marked class, on the pairs that of each of the two photos",
     "normalisation": "min-max per map (of an explainer: after its mask form), then bilinear resize "
     "to the input (align_corners=False)",
     "nan_maps": "a map with NaN or infinity counts as all zeros",
@@ -59,6 +61,9 @@ _CONVENTIONS = {
     "and measures that explain again are taken of slow methods on a fifth of them",
     "marked": "photos with boxes or segmentation masks are squashed to the classifier's input, "
     "nothing is cropped; a pixel of the input is in a box or mask if its centre is",
+    "pairs": "the middle halves of two photos in one picture, by turns side by side and one above "
+    "the other; two classes, each predicted with at least 50 % on its own photo and less on the "
+    "other; at most 100 pictures, in the order of the photos",
     "halves": "by the SHA-256 of the file name: even is choosing, odd is reporting",
     "passes": "of the classifier for the maps of one image, counted by hooks; changed copies that "
     "share a pass up to a layer count as one",
@@ -175,6 +180,8 @@ def benchmark(
     place = str(device or next(classifier.parameters()).device)
     start = time.perf_counter()
     with placed(plan, place) as there:
+        if any(PAIR & set(item.needs) for item in taken):
+            plan = _with_pairs(plan, sets[0], taken)
         try_options(plan, there)
     with _folder(folder) as work, one_run(work):
         content = open_folder(work, describe_settings(plan, place), resume, command)
@@ -232,6 +239,16 @@ def _judge(judge: Backbone | str | None, backbone: Backbone) -> Backbone | None:
             "works on one classifier only would not be found out"
         )
     return judge
+
+
+def _with_pairs(plan: Plan, photos: PhotoSet, taken: Sequence[Measure]) -> Plan:
+    pairs = pair_set(photos, plan.backbone, taken, plan.seed, plan.batch_size)
+    if pairs is None and not plan.sets:
+        raise InputError(
+            "expected photos of different classes, each predicted with at least 50 %, to make "
+            "pictures of two photos of, got none; give other photos or other measures"
+        )
+    return plan if pairs is None else replace(plan, sets=(*plan.sets, pairs))
 
 
 def _compute(

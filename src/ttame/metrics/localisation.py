@@ -151,11 +151,7 @@ def localisation(case: Case) -> Scores:
     Raises:
         InputError: The truth is not one entry per image.
     """
-
-    def region(truth: Truth) -> Tensor | None:
-        return box_region(truth.boxes.to(case.masks.device), case.size)
-
-    regions, marked = _regions(case, region)
+    regions, marked = box_regions(case)
     return Scores(
         {
             "pointing": pointing(case.masks, regions).masked_fill(~marked, torch.nan),
@@ -196,6 +192,19 @@ def segmentation(case: Case, threshold: float | None = None) -> Scores:
             "iou": overlap.masked_fill(~marked, torch.nan),
         }
     )
+
+
+def box_regions(case: Case) -> tuple[Tensor, Tensor]:
+    """Return the pixels in the boxes of each image (B, H, W), and which images have any (B,).
+
+    Raises:
+        InputError: The truth is not one entry per image.
+    """
+
+    def region(truth: Truth) -> Tensor | None:
+        return box_region(truth.boxes.to(case.masks.device), case.size)
+
+    return _regions(case, region)
 
 
 def _regions(case: Case, region: Callable[[Truth], Tensor | None]) -> tuple[Tensor, Tensor]:

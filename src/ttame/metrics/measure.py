@@ -15,7 +15,7 @@ from torch import Tensor
 from ttame.metrics.case import Case
 from ttame.registry import Registry, changed
 
-NEEDS = ("truth", "region", "judge", "maps")
+NEEDS = ("truth", "region", "pair", "judge", "maps")
 
 
 class Scores(NamedTuple):
@@ -58,8 +58,8 @@ class Measure:
         function: ``(case, **options) -> Scores``; per image, whatever the batch.
         metrics: The metrics it gives, by name, for its options.
         paper: Where it was published.
-        needs: Some of ``NEEDS``: boxes round the class, a segmentation mask, another
-            classifier, or that the method explains again.
+        needs: Some of ``NEEDS``: boxes round the class, a segmentation mask, pictures of two
+            photos, another classifier, or that the method explains again.
         options: Its conventions with their values; written into every result.
         passes: Forward passes of the classifier per image and method, for its options.
         slow: Scored on the few photos of ``slow_images`` only, unless all are asked for.

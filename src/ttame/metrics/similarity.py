@@ -71,7 +71,7 @@ def spearman(first: Tensor, second: Tensor) -> Tensor:
         tensor([1.0000], dtype=torch.float64)
     """
     _check(first, second)
-    return pearson(_mean_ranks(first), _mean_ranks(second))
+    return pearson(mean_ranks(first), mean_ranks(second))
 
 
 def map_similarity(first: Tensor, second: Tensor, correlation: str = "pearson") -> Tensor:
@@ -120,7 +120,7 @@ def _centred(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     return a - a.mean(dim=1, keepdim=True), b - b.mean(dim=1, keepdim=True)
 
 
-def _mean_ranks(masks: Tensor) -> Tensor:
+def mean_ranks(masks: Tensor) -> Tensor:
     """Ranks from 1, where equal values share the mean of their places; (B, H, W) float64.
 
     ``rank(v) = 1/2 + sum_j clip((v - v_j) / 2w + 1/2, 0, 1)``, a difference of the sums

@@ -18,7 +18,7 @@ _FAMILIES = {
     "ROAD": r"road.*",
     "Insertion and deletion": r"(insertion|deletion).*",
     "Symmetric relevance gain": r"srg.*",
-    "Localisation": r"(pointing|energy|mass|iou).*",
+    "Localisation": r"(pointing|energy|mass|iou|pair).*",
     "Sanity and stability": r"(sensitivity|class_swap|random|noise|stability).*",
     "Cost": r"(forward|backward|passes|ms|seconds|memory|peak).*",
     OTHER: r".*",
