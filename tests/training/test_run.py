@@ -25,7 +25,7 @@ from ttame.errors import (
     TrainingError,
     UnknownNameError,
 )
-from ttame.explainer import Explainer
+from ttame.explainer import Explainer, new_explainer
 from ttame.images.listing import data_digest, list_photos
 from ttame.training import module as module_file
 from ttame.training.keeping import BestExplainer
@@ -85,7 +85,7 @@ def test_a_training_writes_a_folder_that_loads(
     assert training["config"]["head"] == "shared"
     assert training["data_digest"] == data_digest(list_photos(photos))
     assert (training["photos"], training["validation_photos"]) == (18, 6)
-    assert training["epoch"] in (1, 2)
+    assert training["epoch"] in (0, 1, 2)
     assert training["steps"] == 3 * training["epoch"]
     assert set(training["versions"]) >= {"python", "torch", "lightning", "timm"}
     scores = description["scores"]["validation"]
@@ -111,6 +111,43 @@ def test_every_form_of_the_branch_can_be_trained(
     loaded = storage.load(tmp_path / "out", backbone=tiny_backbone(classes=3))
     assert loaded.attention.branch == branch
     assert torch.equal(loaded(IMAGES, "all").maps, explainer(IMAGES, "all").maps)
+
+
+def test_the_start_is_kept_where_no_epoch_is_better(
+    tiny_train: Train,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    scores = iter([10.0, 30.0, 20.0])
+    monkeypatch.setattr(ExplainerTraining, "validation_step", lambda *_: None)
+    monkeypatch.setattr(
+        ExplainerTraining, "on_validation_epoch_end", lambda self: self.log("val/ad", next(scores))
+    )
+    backbone = tiny_backbone(classes=3)
+    with caplog.at_level(logging.WARNING, "ttame"):
+        kept = tiny_train(backbone, smoothing=0.5)
+    assert "the explainer is the start, untrained" in caplog.text
+    assert kept.provenance["training"]["epoch"] == kept.provenance["training"]["steps"] == 0
+    start = new_explainer(
+        backbone, "shared", mask_form="ranks", grid="last", smoothing=0.5, unit_cells=True
+    )
+    assert torch.equal(kept(IMAGES, "all").maps, start(IMAGES, "all").maps)
+    assert not torch.equal(
+        last_weights(tmp_path / "out")["attention.head.shared"], kept.attention.head.shared
+    )
+    trained = iter([30.0, 20.0, 25.0])
+    monkeypatch.setattr(
+        ExplainerTraining, "on_validation_epoch_end", lambda self: self.log("val/ad", next(trained))
+    )
+    caplog.clear()
+    assert tiny_train(out=tmp_path / "b").provenance["training"]["epoch"] == 1
+    assert "untrained" not in caplog.text
+
+
+def test_a_random_start_is_not_scored(tiny_train: Train) -> None:
+    kept = tiny_train(epochs=1, lr=1e-12, head="independent")
+    assert kept.provenance["training"]["epoch"] == 1
 
 
 def test_a_training_lowers_the_loss(tiny_train: Train, tmp_path: Path) -> None:

@@ -80,7 +80,8 @@ def _training(training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "preset", str(training.get("preset"))
     yield "photos", f"{training.get('photos')} and {training.get('validation_photos')} to validate"
     yield "data digest", str(training.get("data_digest"))
-    yield "epochs", f"best {training.get('epoch')} of {config.get('epochs')}"
+    best = training.get("epoch")
+    yield "epochs", f"best {best or 'the start, untrained'} of {config.get('epochs')}"
     if training.get("seconds") is not None:
         yield "time", f"{training['seconds']:,.0f} s, {training.get('steps')} steps"
     if config:

@@ -23,7 +23,8 @@ MONITORED = "val/ad"
 class BestExplainer(pl.Callback):
     """Writes the explainer folder whenever the validation's mean average drop falls.
 
-    A training that is cut off leaves its best explainer so far, whole.
+    A training that is cut off leaves its best explainer so far, whole. Epoch 0 is the untrained
+    start, where it was validated.
 
     Args:
         explainer: What is being trained.
@@ -61,15 +62,16 @@ class BestExplainer(pl.Callback):
             return
         self.best = score
         record = self.describe()
+        epoch = trainer.current_epoch + 1 if pl_module.global_step else 0
         record["training"].update(
-            epoch=trainer.current_epoch + 1,
+            epoch=epoch,
             steps=pl_module.global_step,
             seconds=round(self.elapsed(), 1),
         )
         record["scores"] = {"validation": scores}
         self.explainer.provenance = record
         storage.save(self.explainer, self.folder)
-        _log.info("epoch %d is the best so far: %s", trainer.current_epoch + 1, scores)
+        _log.info("epoch %d is the best so far: %s", epoch, scores)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed training must know."""

@@ -181,6 +181,9 @@ def _fit(
         )
         last = str(log_folder / LAST) if resume else None
         with own_interrupts():
+            if config.start == "cam" and config.head != "independent" and not resume:
+                # A class activation map explains before the first step: the training must beat it.
+                trainer.validate(module, datamodule=photos, verbose=False)
             trainer.fit(module, datamodule=photos, ckpt_path=last, weights_only=True)
     return module, keeper
 
@@ -284,4 +287,9 @@ def _best(explainer: Explainer, keeper: BestExplainer) -> Explainer:
     explainer.provenance = best.provenance
     explainer.attention.load_state_dict(best.attention.state_dict())
     explainer.attention.to("cpu")
+    if best.provenance["training"]["epoch"] == 0:
+        _log.warning(
+            "no epoch was better than the start on the validation photos: the explainer is the "
+            "start, untrained; more photos may help"
+        )
     return explainer.eval()
