@@ -12,7 +12,7 @@ from tiny_backbone import tiny_backbone, tiny_classifier
 from tiny_transformers import transformer
 from ttame.errors import BackboneError
 from ttame.images.preprocessing import Preprocessing
-from ttame.training.config import load_preset
+from ttame.training.config import contribution_values, load_preset
 from ttame.training.fitting import fit_to_classifier
 
 SMALL = Preprocessing(crop=(32, 32), resize=None, mean=(0.5,) * 3, std=(0.5,) * 3)
@@ -126,6 +126,22 @@ def test_a_shared_head_needs_a_layer_as_wide_as_the_final_linear_one(caplog):
     assert (config.head, config.start) == ("tied", "cam")
     assert "as wide as its final linear layer" in caplog.text
     assert fit_to_classifier(narrow, "fast", {"head": "shared"})[1].head == "shared"
+
+
+def test_a_preset_may_differ_where_contributions_are_read():
+    values = contribution_values("fast")
+    assert set(values) == {"head", "branch", "pairs", "lr"}
+    classifier = transformer("torchvision").classifier
+    backbone = ttame.load_backbone(classifier, preprocessing=SMALL)
+    assert backbone.plain_layers
+    _, config = fit_to_classifier(backbone, "fast", {})
+    assert {name: getattr(config, name) for name in values} == values
+    _, named = fit_to_classifier(backbone, "fast", {"head": "shared", "lr": 0.1})
+    assert (named.head, named.lr, named.pairs) == ("shared", 0.1, values["pairs"])
+    others = backbone.with_layers(backbone.layers[:-1])
+    assert not others.plain_layers
+    assert fit_to_classifier(others, "fast", {})[1].lr == load_preset("fast").lr
+    assert fit_to_classifier(backbone, "paper", {})[1].lr == load_preset("paper").lr
 
 
 def test_maps_of_one_common_grid_are_not_smoothed_unless_asked():

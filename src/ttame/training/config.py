@@ -30,6 +30,8 @@ class TrainingConfig:
         smoothing: Standard deviation, in cells, of the Gaussian that smooths the maps, in training
             as afterwards. Unless it is given, 0 where all layers share one grid.
         shares: Every step keeps one of these shares of each mask's pixels, drawn per image.
+        pairs: Share of each batch's photos that stand beside another photo, so that a map must tell
+            its class from the other one; 0 for none.
         block: Area and variation run over the maps of every label of the batch (B x B).
         fill: What replaces masked pixels: ``"black"``, ``"mean"`` or ``"blur"``.
         cross_entropy_weight: Weight of the masked image's cross-entropy.
@@ -60,6 +62,7 @@ class TrainingConfig:
     mask_form: str = "ranks"
     smoothing: float = 0.0
     shares: tuple[float, ...] = (1.0,)
+    pairs: float = 0.0
     block: bool = False
     fill: str = "black"
     cross_entropy_weight: float = 1.5
@@ -116,6 +119,7 @@ RANGES = {
     "area_weight": (0, math.inf),
     "variation_weight": (0, math.inf),
     "smoothing": (0, math.inf),
+    "pairs": (0, 1),
     "weight_decay": (0, math.inf),
     "momentum": (0, 1),
     "seed": (0, 2**32 - 1),  # what numpy's generator takes
@@ -134,6 +138,7 @@ CHOICES = {
 
 
 _BACKBONES = "backbones"
+_CONTRIBUTIONS = "contributions"
 
 
 @dataclass(frozen=True)
@@ -175,7 +180,8 @@ def load_preset(name: str = "fast", overrides: dict[str, Any] | None = None) -> 
     if name not in presets:
         raise unknown_name("preset", name, presets)
     kinds = typing.get_type_hints(TrainingConfig)
-    values = {key: value for key, value in presets[name].items() if key != _BACKBONES}
+    apart = (_BACKBONES, _CONTRIBUTIONS)
+    values = {key: value for key, value in presets[name].items() if key not in apart}
     for key, value in (overrides or {}).items():
         if key not in kinds:
             raise unknown_name(
@@ -195,6 +201,16 @@ def backbones_of(name: str) -> list[KnownBackbone]:
         ['VGG-16', 'ResNet-50', 'ViT-B-16']
     """
     return [KnownBackbone(**entry) for entry in _presets().get(name, {}).get(_BACKBONES, [])]
+
+
+def contribution_values(name: str) -> dict[str, Any]:
+    """Return the settings of a preset that differ where contributions are read.
+
+    Example:
+        >>> contribution_values("paper")
+        {}
+    """
+    return dict(_presets().get(name, {}).get(_CONTRIBUTIONS, {}))
 
 
 def _presets() -> dict[str, dict[str, Any]]:

@@ -14,7 +14,13 @@ from ttame.backbone.probe import probe_images
 from ttame.backbone.registry import load_backbone
 from ttame.errors import BackboneError
 from ttame.heads import IndependentHead, SharedHead, TiedHead, cam_place
-from ttame.training.config import KnownBackbone, TrainingConfig, backbones_of, load_preset
+from ttame.training.config import (
+    KnownBackbone,
+    TrainingConfig,
+    backbones_of,
+    contribution_values,
+    load_preset,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,8 +41,9 @@ def fit_to_classifier(
     """Load a classifier and settle with which layers and settings it is trained.
 
     A preset may know backbones by their layers (``paper`` knows VGG-16, ResNet-50 and ViT-B-16):
-    it then gives layers and settings of its own. What the caller names, layers or settings, stays;
-    so do the layers of a :class:`Backbone` that was built before.
+    it then gives layers and settings of its own. It may have other settings where the
+    :mod:`contributions <ttame.backbone.contributions>` of a transformer are read. What the caller
+    names, layers or settings, stays; so do the layers of a :class:`Backbone` that was built before.
 
     Args:
         source: A backbone, a module or a source for :func:`ttame.load_backbone`.
@@ -59,7 +66,8 @@ def fit_to_classifier(
     _check_gradients(backbone)
     free = chosen is None and not isinstance(source, Backbone)
     backbone, values = _as_preset_knows(backbone, preset, free)
-    config = load_preset(preset, {**values, **overrides})
+    usual = contribution_values(preset) if backbone.plain_layers else {}
+    config = load_preset(preset, {**usual, **values, **overrides})
     if config.class_token_product or "class_token_product" in overrides:
         backbone = backbone.with_class_token_product(config.class_token_product)
     config = replace(config, class_token_product=backbone.class_token_product)
