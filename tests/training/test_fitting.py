@@ -130,14 +130,14 @@ def test_a_shared_head_needs_a_layer_as_wide_as_the_final_linear_one(caplog):
 
 def test_a_preset_may_differ_where_contributions_are_read():
     values = contribution_values("fast")
-    assert set(values) == {"head", "branch", "pairs", "lr"}
+    assert set(values) == {"head", "branch", "lr"}
     classifier = transformer("torchvision").classifier
     backbone = ttame.load_backbone(classifier, preprocessing=SMALL)
     assert backbone.plain_layers
     _, config = fit_to_classifier(backbone, "fast", {})
     assert {name: getattr(config, name) for name in values} == values
     _, named = fit_to_classifier(backbone, "fast", {"head": "shared", "lr": 0.1})
-    assert (named.head, named.lr, named.pairs) == ("shared", 0.1, values["pairs"])
+    assert (named.head, named.lr, named.branch) == ("shared", 0.1, values["branch"])
     others = backbone.with_layers(backbone.layers[:-1])
     assert not others.plain_layers
     assert fit_to_classifier(others, "fast", {})[1].lr == load_preset("fast").lr

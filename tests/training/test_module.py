@@ -15,11 +15,9 @@ from tiny_backbone import tiny_backbone
 from ttame import masking
 from ttame.explainer import Explainer, new_explainer
 from ttame.images.dataset import Batch
-from ttame.objective import cross_entropy
 from ttame.training import module as module_file
 from ttame.training.config import TrainingConfig
 from ttame.training.module import ExplainerTraining
-from ttame.training.pairs import pair_up
 
 Config = Callable[..., TrainingConfig]
 
@@ -98,51 +96,6 @@ def test_a_step_by_hand(config: Config, form: str, smoothing: float, fill: str) 
     assert float(loss.detach()) == pytest.approx(expected, rel=1e-4)
     assert float(logged["mask_area"]) == pytest.approx(float(masks.mean()), rel=1e-5)
     assert {"cross_entropy", "area", "variation", "loss", "mask_area"} <= set(logged)
-
-
-@pytest.mark.parametrize("share", [0.5, 1.0])
-def test_a_step_with_pairs_keeps_each_photos_own_class(
-    config: Config, share: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    explainer, module, _ = made(config(shares=[1.0], pairs=share, variation_weight=0, smoothing=0))
-    batch, count = a_batch(), round(4 * share)
-    asked: list[Tensor] = []
-    real = module_file.objective
-
-    def spied(logits: Tensor, classes: Tensor, *others: Any) -> dict[str, Tensor]:
-        asked.append(classes)
-        return real(logits, classes, *others)
-
-    monkeypatch.setattr(module_file, "objective", spied)
-    torch.manual_seed(3)
-    loss = module.train().training_step(batch, 0)
-    assert loss is not None
-
-    normalise = explainer.backbone.preprocessing.normalise
-    labels = explainer.backbone.logits(normalise(batch.pixels)).argmax(1)
-    assert torch.equal(asked[0], labels)
-    torch.manual_seed(3)
-    pixels = pair_up(batch.pixels, count)
-    assert not torch.equal(pixels[:count], batch.pixels[:count])
-    masks = masking.to_masks(
-        all_maps(explainer, pixels)[1][torch.arange(4), labels][:, None], "ranks"
-    )
-    full = F.interpolate(masks, (32, 32), mode="bilinear", align_corners=False)
-    logits = explainer.backbone.logits(normalise(pixels * full))
-    expected = module.weights.cross_entropy * cross_entropy(logits, labels, module.weights.bound)
-    assert float(loss.detach()) == pytest.approx(float(expected), rel=1e-4)
-
-
-def test_a_step_with_pairs_reads_the_classifier_once_more(config: Config) -> None:
-    for share, passes in ((0.0, 2), (0.5, 3)):
-        explainer, module, _ = made(config(shares=[1.0], pairs=share))
-        seen: list[int] = []
-        explainer.backbone.classifier.register_forward_pre_hook(
-            lambda _, inputs, seen=seen: seen.append(len(inputs[0]))
-        )
-        module.train().training_step(a_batch(), 0)
-        assert len(seen) == passes
-        assert sum(seen) == 8 + round(4 * share)
 
 
 def test_block_regularisation_by_hand(config: Config) -> None:

@@ -30,8 +30,6 @@ class TrainingConfig:
         smoothing: Standard deviation, in cells, of the Gaussian that smooths the maps, in training
             as afterwards. Unless it is given, 0 where all layers share one grid.
         shares: Every step keeps one of these shares of each mask's pixels, drawn per image.
-        pairs: Share of each batch's photos that stand beside another photo, so that a map must tell
-            its class from the other one; 0 for none.
         block: Area and variation run over the maps of every label of the batch (B x B).
         fill: What replaces masked pixels: ``"black"``, ``"mean"`` or ``"blur"``.
         cross_entropy_weight: Weight of the masked image's cross-entropy.
@@ -62,7 +60,6 @@ class TrainingConfig:
     mask_form: str = "ranks"
     smoothing: float = 0.0
     shares: tuple[float, ...] = (1.0,)
-    pairs: float = 0.0
     block: bool = False
     fill: str = "black"
     cross_entropy_weight: float = 1.5
@@ -119,7 +116,6 @@ RANGES = {
     "area_weight": (0, math.inf),
     "variation_weight": (0, math.inf),
     "smoothing": (0, math.inf),
-    "pairs": (0, 1),
     "weight_decay": (0, math.inf),
     "momentum": (0, 1),
     "seed": (0, 2**32 - 1),  # what numpy's generator takes

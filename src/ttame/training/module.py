@@ -14,7 +14,6 @@ from ttame.backbone.affine import AffineNorms
 from ttame.metrics.confidence import average_drop, increase_in_confidence
 from ttame.metrics.shares import cut_to_shares, full_masks
 from ttame.objective import ObjectiveWeights, objective
-from ttame.training.pairs import pair_up
 
 if TYPE_CHECKING:
     from ttame.backbone.contract import BackboneOutput
@@ -65,8 +64,10 @@ class ExplainerTraining(pl.LightningModule):
         """Return the objective of one batch; None (no step) if it is not finite."""
         if len(batch.pixels) < 2:
             return None
+        images = self.normalised(batch)
         before = [statistic.clone() for statistic in self._statistics()]
-        images, output, labels = self._examples(batch)
+        output = self._read(images)
+        labels = pseudo_labels(output.logits, self.activation)
         if self.config.block:
             maps = self.attention(output.features, labels.expand(len(labels), -1))
             regularised = self._masks(maps)
@@ -162,20 +163,6 @@ class ExplainerTraining(pl.LightningModule):
         """Return a batch as the classifier takes it: (B, C, H, W), normalised, channels last."""
         images = self._frozen[0].preprocessing.normalise(batch.pixels.to(self.device))
         return images.contiguous(memory_format=torch.channels_last)
-
-    @torch.no_grad()
-    def _examples(self, batch: Batch) -> tuple[Tensor, BackboneOutput, Tensor]:
-        """Return the images of a step, what the backbone gives for them, and the classes to keep.
-
-        A share of the photos stands beside another photo; to be kept is its class, not the other's.
-        """
-        images = self.normalised(batch)
-        count = round(self.config.pairs * len(images))
-        alone = self._classify(images[:count]) if count else None
-        images = pair_up(images, count).contiguous(memory_format=torch.channels_last)
-        output = self._read(images)
-        seen = output.logits if alone is None else torch.cat([alone, output.logits[count:]])
-        return images, output, pseudo_labels(seen, self.activation)
 
     @torch.no_grad()
     def _read(self, images: Tensor) -> BackboneOutput:
