@@ -136,6 +136,8 @@ def test_a_preset_may_differ_where_contributions_are_read():
     assert backbone.plain_layers
     _, config = fit_to_classifier(backbone, "fast", {})
     assert {name: getattr(config, name) for name in values} == values
+    unnamed = dict.fromkeys(values)
+    assert fit_to_classifier(backbone, "fast", unnamed)[1] == config
     _, named = fit_to_classifier(backbone, "fast", {"head": "shared", "lr": 0.1})
     assert (named.head, named.lr, named.branch) == ("shared", 0.1, values["branch"])
     others = backbone.with_layers(backbone.layers[:-1])

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from tiny_backbone import tiny_backbone, tiny_photos
 from ttame import storage
 from ttame.backbone.fingerprint import fingerprint
+from ttame.backbone.module import ModuleBackbone
 from ttame.errors import (
     BackboneError,
     InputError,
@@ -28,6 +29,7 @@ from ttame.errors import (
 from ttame.explainer import Explainer, new_explainer
 from ttame.images.listing import data_digest, list_photos
 from ttame.training import module as module_file
+from ttame.training.guards import CollapseGuard
 from ttame.training.keeping import BestExplainer
 from ttame.training.module import ExplainerTraining
 
@@ -143,6 +145,56 @@ def test_the_start_is_kept_where_no_epoch_is_better(
     caplog.clear()
     assert tiny_train(out=tmp_path / "b").provenance["training"]["epoch"] == 1
     assert "untrained" not in caplog.text
+
+
+def test_a_training_cut_off_in_its_first_epoch_is_begun_anew(
+    tiny_train: Train, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 1, RuntimeError("power cut"))
+        with pytest.raises(RuntimeError, match="power cut"):
+            tiny_train()
+    assert storage.read_description(tmp_path / "out")["training"]["epoch"] == 0
+    tiny_train(epochs=1)
+    with pytest.raises(StorageError, match="holds an explainer already"):
+        tiny_train(epochs=1)
+
+
+def test_a_kept_start_tells_of_the_collapse_of_its_training(
+    tiny_train: Train, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    scores = iter([10.0, 30.0])
+    monkeypatch.setattr(
+        ExplainerTraining, "on_validation_epoch_end", lambda self: self.log("val/ad", next(scores))
+    )
+    monkeypatch.setattr(ExplainerTraining, "validation_step", lambda *_: None)
+    monkeypatch.setattr(
+        CollapseGuard,
+        "on_validation_batch_end",
+        lambda self, _, module, *__: self.findings.extend(["gone"] * bool(module.global_step)),
+    )
+    kept = tiny_train(epochs=1)
+    assert kept.provenance["training"]["epoch"] == 0
+    assert set(kept.provenance["training"]["collapse"]) == {"gone"}
+    assert storage.read_description(tmp_path / "out")["training"] == kept.provenance["training"]
+
+
+def test_what_a_classifier_keeps_from_the_scoring_of_the_start_serves_the_steps(
+    tiny_train: Train,
+) -> None:
+    tables: dict[int, Tensor] = {}
+
+    class Table(nn.Module):
+        def forward(self, features: Tensor) -> Tensor:
+            made = features.new_ones(features.shape[0], 1)
+            return features * tables.setdefault(len(features), made)
+
+    backbone = tiny_backbone(classes=3)
+    backbone.classifier.insert(5, Table())  # type: ignore[operator]
+    backbone = ModuleBackbone(backbone.classifier, backbone.preprocessing, layers=["0", "1", "2"])
+    tables.clear()
+    tiny_train(backbone, epochs=1)
+    assert tables
 
 
 def test_a_random_start_is_not_scored(tiny_train: Train) -> None:

@@ -38,7 +38,7 @@ class Outcome:
         reason: Why it collapsed or failed.
         parameters: Of the attention mechanism; 0 where there is none.
         seconds: Of the training up to the epoch that was kept.
-        epoch: The epoch that was kept, counted from 1.
+        epoch: The epoch that was kept, counted from 1; 0 is the untrained start.
     """
 
     status: str

@@ -129,7 +129,7 @@ def _notes(result: BenchmarkResult) -> list[Any]:
     count = result.per_image.drop_duplicates(["set", "file"])["set"].value_counts()
     photos = f"{count.get('photos', 0)} photos"
     photos += f", {count[MARKED]} with marked objects" if MARKED in count else ""
-    photos += f", {count[PAIRS]} in pairs" if PAIRS in count else ""
+    photos += f", {count[PAIRS]} pictures of two" if PAIRS in count else ""
     photos += f", {len(result.broken)} unreadable left out" if result.broken else ""
     lines.append(Text(f"{photos}; means, the best of each column bold", style="dim"))
     return lines

@@ -1,10 +1,10 @@
-"""The set of pictures of two photos each, in which the class of either is explained."""
+"""The set of pictures of two photos each, in which the class of one of them is explained."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,7 +14,7 @@ from ttame.activation import probabilities
 from ttame.benchmarking.choosing import PAIR
 from ttame.benchmarking.halves import half_of, photo_seed
 from ttame.benchmarking.plan import PAIRS, PhotoSet
-from ttame.errors import InputError
+from ttame.errors import ImageError, InputError
 from ttame.images.boxes import squashed
 from ttame.images.dataset import PhotoDataset, Sample, loader
 from ttame.images.listing import Photo
@@ -29,18 +29,22 @@ if TYPE_CHECKING:
     from ttame.metrics.measure import Measure
 
 MOST_PAIRS = 100
-"""Most pictures that are made; each is explained for two classes."""
+"""Most pictures that are made."""
+
+MOST_PHOTOS = 1000
+"""Most photos, the first of the run, that are looked at for pairs."""
 
 SURE = 0.5
 """Least probability of the class that a photo of a pair is predicted with."""
 
-_log = logging.getLogger(__name__)
+NO_PAIRS = "no two photos of one half are predicted as different classes, each with at least 50 %"
 
 
 class Seen(NamedTuple):
-    """A photo of a pair to be: itself, its class, and the probabilities of all classes (K,)."""
+    """A photo of a pair to be: itself, its half and class, and all classes' probabilities (K,)."""
 
     photo: Photo
+    half: str
     label: int
     p: Tensor
 
@@ -51,12 +55,14 @@ def pair_set(
     taken: Sequence[Measure],
     seed: int,
     batch_size: int,
+    workers: int = 0,
     most: int = MOST_PAIRS,
 ) -> PhotoSet | None:
-    """Make the set of pictures of two photos, each of which is explained for both classes.
+    """Make the set of pictures of two photos, each explained for the class of one of the two.
 
     A photo is put beside the first free one before it whose class is another one, both of the same
-    half, both surely predicted, and neither class predicted on the other photo.
+    half, both surely predicted, and neither class predicted on the other photo. By turns the first
+    or the second is explained, left or right, above or below.
 
     Args:
         photos: The run's photos, in its order; they are classified until there are enough pairs.
@@ -64,28 +70,28 @@ def pair_set(
         taken: All measures of the run; those of pairs are taken on this set.
         seed: Of the run.
         batch_size: Photos per forward pass.
+        workers: Processes that read photos.
         most: Most pictures.
 
     Returns:
-        The set, two entries for each picture; None where no two photos make a pair.
+        The set; None where no two photos make a pair.
+
+    Raises:
+        ImageError: No photo can be read.
     """
-    entries: list[tuple[Photo, Truth]] = []
-    for number, (first, second) in enumerate(_pairs(_seen(photos, backbone, batch_size), most)):
-        dim = -1 - number % 2
-        size = backbone.preprocessing.crop
-        picture = partial(_picture, (first.photo, second.photo), photos.preprocessing, dim)
-        for place, (own, other) in enumerate([(first, second), (second, first)]):
-            # The half, the seed and the order go by the name of the photo that is explained.
-            path = Path(f"beside {other.photo.path.name}", own.photo.path.name)
-            entries.append((Photo(path, own.label, picture), _half(size, dim, place)))
-    if not entries:
-        _log.warning(
-            "no pictures of two photos: there are no two that are predicted as different classes "
-            "with at least %g %% each",
-            100 * SURE,
-        )
+    pairs = list(islice(_pairs(_seen(photos, backbone, batch_size, workers)), most))
+    if not pairs:
         return None
-    made = [photo for photo, _ in entries]
+    size = backbone.preprocessing.crop
+    made, truth = [], []
+    for number, pair in enumerate(pairs):
+        dim, place = -1 - number % 2, number // 2 % 2
+        own, other = pair[place], pair[1 - place]
+        picture = partial(_picture, (pair[0].photo, pair[1].photo), photos.preprocessing, dim)
+        # The half, the seed and the order go by the name of the photo that is explained.
+        path = Path(f"pair {number} with {other.photo.path.name}", own.photo.path.name)
+        made.append(Photo(path, own.label, picture))
+        truth.append(_half(size, dim, place))
     return PhotoSet(
         name=PAIRS,
         photos=tuple(made),
@@ -93,42 +99,48 @@ def pair_set(
         preprocessing=squashed(backbone.preprocessing),  # made at the input's size already
         measures=tuple(item for item in taken if PAIR & set(item.needs)),
         classes=tuple(photo.label for photo in made),
-        truth=tuple(truth for _, truth in entries),
+        truth=tuple(truth),
+        sources=tuple(seen.photo for pair in pairs for seen in pair),
     )
 
 
-def _seen(photos: PhotoSet, backbone: Backbone, batch_size: int) -> Iterator[Seen]:
+def _seen(photos: PhotoSet, backbone: Backbone, batch_size: int, workers: int) -> Iterator[Seen]:
     """Yield the photos that are surely predicted."""
-    dataset = PhotoDataset(photos.photos, photos.preprocessing)
+    looked_at = photos.photos[:MOST_PHOTOS]
     device = next(backbone.parameters(), torch.zeros(0)).device
-    for batch in loader(dataset, batch_size=batch_size):
+    readable, why = False, ""
+    dataset = PhotoDataset(looked_at, photos.preprocessing)
+    for batch in loader(dataset, batch_size=batch_size, workers=workers):
+        why = why or next((item.message for item in batch.broken), "")
         if not len(batch):
             continue
-        with torch.inference_mode():
+        readable = True
+        # No tensor of the inference mode, kept by the classifier, could take part in a gradient.
+        with torch.no_grad():
             logits = backbone.logits(normalised(backbone, batch.pixels.to(device)))
             p = probabilities(logits.double(), backbone.activation).cpu()
         for index, row in zip(batch.indices.tolist(), p, strict=True):
             if row.max() >= SURE:
-                yield Seen(photos.photos[index], int(row.argmax()), row)
+                photo = looked_at[index]
+                yield Seen(photo, half_of(photo.path.name), int(row.argmax()), row)
+    if not readable:
+        raise ImageError(f"none of the {len(looked_at)} photos can be read; {why}")
 
 
-def _pairs(photos: Iterator[Seen], most: int) -> Iterator[tuple[Seen, Seen]]:
+def _pairs(photos: Iterable[Seen]) -> Iterator[tuple[Seen, Seen]]:
     free: list[Seen] = []
     for photo in photos:
         place = next((i for i, other in enumerate(free) if _apart(other, photo)), None)
         if place is None:
             free.append(photo)
-            continue
-        yield free.pop(place), photo
-        most -= 1
-        if most == 0:
-            return
+        else:
+            yield free.pop(place), photo
 
 
 def _apart(first: Seen, second: Seen) -> bool:
-    same_half = half_of(first.photo.path.name) == half_of(second.photo.path.name)
-    crossed = max(float(first.p[second.label]), float(second.p[first.label]))
-    return same_half and first.label != second.label and crossed < SURE
+    if first.label == second.label or first.half != second.half:
+        return False
+    return max(float(first.p[second.label]), float(second.p[first.label])) < SURE
 
 
 def _picture(photos: tuple[Photo, Photo], preprocessing: Preprocessing, dim: int) -> Tensor:

@@ -45,6 +45,7 @@ class PhotoSet:
         classes: The class to explain of each photo; None, and no classes at all,
             stand for the classifier's own prediction.
         truth: Where the class is on each photo; empty if unknown.
+        sources: The photos that these ones are made of, where they are no files.
     """
 
     name: str
@@ -54,6 +55,7 @@ class PhotoSet:
     measures: tuple[Measure, ...]
     classes: tuple[int | None, ...] = ()
     truth: tuple[Truth | None, ...] = ()
+    sources: tuple[Photo, ...] = ()
 
 
 @dataclass(frozen=True)

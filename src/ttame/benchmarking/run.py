@@ -20,7 +20,7 @@ from ttame.benchmarking.comparisons import compare
 from ttame.benchmarking.engine import compute, try_options
 from ttame.benchmarking.lock import check_unlocked, one_run
 from ttame.benchmarking.marked import marked_set
-from ttame.benchmarking.pairs import pair_set
+from ttame.benchmarking.pairs import NO_PAIRS, pair_set
 from ttame.benchmarking.parallel import compute_in_processes, logging_to, placed
 from ttame.benchmarking.plan import OWN, PhotoSet, Plan
 from ttame.benchmarking.records import (
@@ -52,7 +52,7 @@ Progress = Callable[[int, int], None]
 
 _CONVENTIONS = {
     "class": "the classifier's own prediction on the unmasked image; on the photos with "
-    "marked objects the marked class, on the pairs that of each of the two photos",
+    "marked objects the marked class, on a picture of two photos that of one of them",
     "normalisation": "min-max per map (of an explainer: after its mask form), then bilinear resize "
     "to the input (align_corners=False)",
     "nan_maps": "a map with NaN or infinity counts as all zeros",
@@ -62,8 +62,9 @@ _CONVENTIONS = {
     "marked": "photos with boxes or segmentation masks are squashed to the classifier's input, "
     "nothing is cropped; a pixel of the input is in a box or mask if its centre is",
     "pairs": "the middle halves of two photos in one picture, by turns side by side and one above "
-    "the other; two classes, each predicted with at least 50 % on its own photo and less on the "
-    "other; at most 100 pictures, in the order of the photos",
+    "the other, explained for the class of the first or the second by turns; two classes, each "
+    "predicted with at least 50 % on its own photo and less on the other; at most 100 pictures, of "
+    "the first 1,000 photos",
     "halves": "by the SHA-256 of the file name: even is choosing, odd is reporting",
     "passes": "of the classifier for the maps of one image, counted by hooks; changed copies that "
     "share a pass up to a layer count as one",
@@ -176,16 +177,18 @@ def benchmark(
         judge=_judge(judge, classifier),
         half=half,
     )
-    collecting.plan_metrics(plan)  # refuses metrics of the same name
     place = str(device or next(classifier.parameters()).device)
     start = time.perf_counter()
     with placed(plan, place) as there:
         if any(PAIR & set(item.needs) for item in taken):
-            plan = _with_pairs(plan, sets[0], taken)
+            plan = _with_pairs(plan, sets[0], taken, workers)
+        collecting.plan_metrics(plan)  # refuses metrics of the same name
         try_options(plan, there)
     with _folder(folder) as work, one_run(work):
         content = open_folder(work, describe_settings(plan, place), resume, command)
         with logging_to(work):
+            for name in sorted({m.name for m in taken} - set(collecting.plan_measures(plan))):
+                _log.warning("the measure %s is left out: %s", name, NO_PAIRS)
             _compute(plan, work, jobs, place, workers, progress)
         result = _result(plan, content, read_records(work))
         result.timings.update(
@@ -241,12 +244,11 @@ def _judge(judge: Backbone | str | None, backbone: Backbone) -> Backbone | None:
     return judge
 
 
-def _with_pairs(plan: Plan, photos: PhotoSet, taken: Sequence[Measure]) -> Plan:
-    pairs = pair_set(photos, plan.backbone, taken, plan.seed, plan.batch_size)
+def _with_pairs(plan: Plan, photos: PhotoSet, taken: Sequence[Measure], workers: int) -> Plan:
+    pairs = pair_set(photos, plan.backbone, taken, plan.seed, plan.batch_size, workers)
     if pairs is None and not plan.sets:
         raise InputError(
-            "expected photos of different classes, each predicted with at least 50 %, to make "
-            "pictures of two photos of, got none; give other photos or other measures"
+            f"the measure pairs cannot be taken: {NO_PAIRS}; give other photos or other measures"
         )
     return plan if pairs is None else replace(plan, sets=(*plan.sets, pairs))
 

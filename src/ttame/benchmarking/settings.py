@@ -46,7 +46,7 @@ def describe_settings(plan: Plan, device: str) -> dict[str, Any]:
         "data": {
             item.name: {
                 "photos": len(item.photos),
-                "digest": data_digest(item.photos),
+                "digest": data_digest(item.sources or item.photos),
                 "truth": _truth_digest(item),
             }
             for item in plan.sets

@@ -21,7 +21,8 @@ def ordered_right(masks: Tensor, regions: Tensor) -> Tensor:
 
     The area under the ROC curve of the mask as a detector of the region: ``(R - n (n + 1) / 2) /
     (n m)`` with the sum R of the ranks of the n pixels inside, m outside. Higher is better, chance
-    is 50; a monotone change of a mask cannot move it. Equal values count one half.
+    is 50. Equal values count one half; so do, in part, values less than 0.001 apart, see
+    :func:`ttame.metrics.similarity.spearman`. But for these no monotone change of a mask moves it.
 
     Args:
         masks: (B, H, W) on the scale of [0, 1], without NaN.
@@ -39,7 +40,7 @@ def ordered_right(masks: Tensor, regions: Tensor) -> Tensor:
     n = inside.sum(dim=1).double()
     m = inside.shape[1] - n
     ranks = (mean_ranks(masks).flatten(1) * inside).sum(dim=1)
-    found = 100 * (ranks - n * (n + 1) / 2) / (n * m)
+    found = (100 * (ranks - n * (n + 1) / 2) / (n * m)).clamp(0, 100)
     return found.masked_fill((n == 0) | (m == 0), torch.nan)
 
 
@@ -57,7 +58,7 @@ def pairs(case: Case) -> Scores:
     """Look where the map of a photo's class lies in a picture of that photo and of another one.
 
     Chance is 50 in both, whatever the size of the map. A map that does not depend on the class
-    finds one photo of the two and gets 50 as well: each pair is explained for either class.
+    gets 50 in the mean as well: by turns the one or the other photo is the explained one.
 
     Args:
         case: Masks, and the half of the picture that shows the explained photo, as a box.

@@ -66,6 +66,7 @@ def fit_to_classifier(
     _check_gradients(backbone)
     free = chosen is None and not isinstance(source, Backbone)
     backbone, values = _as_preset_knows(backbone, preset, free)
+    overrides = {name: value for name, value in overrides.items() if value is not None}
     usual = contribution_values(preset) if backbone.plain_layers else {}
     config = load_preset(preset, {**usual, **values, **overrides})
     if config.class_token_product or "class_token_product" in overrides:

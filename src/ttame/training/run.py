@@ -178,6 +178,8 @@ def _fit(
             enable_progress_bar=progress,
             enable_model_summary=False,
             default_root_dir=log_folder,
+            # What a classifier keeps for itself while the start is scored must serve the steps too.
+            inference_mode=False,
         )
         last = str(log_folder / LAST) if resume else None
         with own_interrupts():
@@ -191,11 +193,19 @@ def _fit(
 def _check_place(out: Path, log_folder: Path, resume: bool, overwrite: bool) -> None:
     if resume and not (log_folder / LAST).is_file():
         raise StorageError(f"nothing to resume in {out}: there is no {log_folder / LAST}")
-    if not resume and not overwrite and (out / storage.DESCRIPTION).exists():
+    if not resume and not overwrite and _holds_explainer(out, log_folder):
         raise StorageError(
             f"{out} holds an explainer already; choose another folder, resume its training "
             "(resume) or replace it (overwrite)"
         )
+
+
+def _holds_explainer(out: Path, log_folder: Path) -> bool:
+    """Whether there is one; the start of a training cut off in its first epoch does not count."""
+    if not (out / storage.DESCRIPTION).exists():
+        return False
+    training = storage.read_description(out).get("training", {})
+    return training.get("epoch") != 0 or (log_folder / LAST).is_file()
 
 
 def _remember_config(log_folder: Path, config: TrainingConfig, digest: str, resume: bool) -> None:
@@ -288,6 +298,10 @@ def _best(explainer: Explainer, keeper: BestExplainer) -> Explainer:
     explainer.attention.load_state_dict(best.attention.state_dict())
     explainer.attention.to("cpu")
     if best.provenance["training"]["epoch"] == 0:
+        # The guard's findings of the epochs that were worse than the start must not be lost.
+        collapse = keeper.describe()["training"]["collapse"]
+        explainer.provenance["training"]["collapse"] = collapse
+        storage.save(explainer, keeper.folder)
         _log.warning(
             "no epoch was better than the start on the validation photos: the explainer is the "
             "start, untrained; more photos may help"
