@@ -205,6 +205,9 @@ def test_info_of_a_trained_explainer(call, explainer_folder, tmp_path):
     assert result.exit_code == 0, result.output
     for text in ("abc123", "best 3 of 4", "ad 12.5", "torch 2.6", "attention.safetensors is miss"):
         assert text in result.stdout
+    description["training"]["epoch"] = 0
+    (tmp_path / "explainer.json").write_text(json.dumps(description))
+    assert "the untrained start, better than any of 4" in call("info", tmp_path).stdout
 
 
 @pytest.mark.parametrize(

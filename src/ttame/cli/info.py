@@ -81,7 +81,7 @@ def _training(training: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "photos", f"{training.get('photos')} and {training.get('validation_photos')} to validate"
     yield "data digest", str(training.get("data_digest"))
     best = training.get("epoch")
-    kept = "the untrained start is kept, none" if best == 0 else f"best {best}"
+    kept = "the untrained start, better than any" if best == 0 else f"best {best}"
     yield "epochs", f"{kept} of {config.get('epochs')}"
     if training.get("seconds") is not None:
         yield "time", f"{training['seconds']:,.0f} s, {training.get('steps')} steps"
