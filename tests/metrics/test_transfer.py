@@ -65,7 +65,8 @@ def test_a_missing_or_unfit_judge_is_refused():
     with pytest.raises(InputError, match="as judge, got none"):
         get_measure("transfer")(make_case(images=1))
     judge = tiny_backbone(classes=4)
-    with pytest.raises(InputError, match="'class 4'"):
+    judge.class_names = ["class 3", "w", "x", "y"]
+    with pytest.raises(InputError, match="'class 0'"):
         get_measure("transfer")(make_case(images=1, judge=judge))
     judge.class_names = None
     with pytest.raises(InputError, match="same 5 classes, got 4"):
@@ -89,15 +90,44 @@ def test_a_judge_of_more_classes_chooses_among_the_explained_ones():
         assert values.isfinite().all()
 
 
-def test_a_judge_that_lacks_a_class_is_named():
+def test_a_judge_of_fewer_classes_judges_the_images_of_those():
+    case = make_case(images=12)
+    unknown = int(case.classes.mode().values)
+    shared = [label for label in (4, 2, 0, 1, 3) if label != unknown]
+    assert 0 < sum(label in shared for label in case.classes.tolist()) < 12
+    judge = tiny_backbone(classes=4)
+    head, own = judge.module[-1], case.backbone.module[-1]
+    judge.module[:-1].load_state_dict(case.backbone.module[:-1].state_dict())
+    with torch.no_grad():
+        head.weight.copy_(own.weight[shared])
+        head.bias.copy_(own.bias[shared])
+    judge.class_names = [f"class {index}" for index in shared]
+    found = get_measure("transfer")(make_case(images=12, judge=judge)).values
+    full = case.backbone.logits(case.images).double()[:, shared].softmax(dim=1)
+    mask = cut_to_shares(area_matched(case.masks, case.seeds), [0.5])[:, 0]
+    masked = case.backbone.preprocessing.normalise(case.pixels * mask[:, None])
+    after = case.backbone.logits(masked).double()[:, shared].softmax(dim=1)
+    for index, label in enumerate(case.classes.tolist()):
+        value = found["transfer_ad_50_matched"][index]
+        if label not in shared or shared[full[index].argmax()] != label:
+            assert value.isnan()
+        else:
+            p, o = (float(scores[index, shared.index(label)]) for scores in (full, after))
+            assert value.item() == pytest.approx(100 * max(0, (p - o) / p), abs=1e-4)
+
+
+def test_a_judge_that_lacks_the_classes_is_refused():
     with pytest.raises(InputError, match="'otter'"):
         judged_classes(("cat", "otter"), ("cat", "dog", "fox"), (2, 3))
+    assert judged_classes(("cat", "otter", "fox"), ("cat", "dog", "fox"), (3, 3)) == [0, None, 2]
 
 
 def test_names_decide_before_the_order():
     assert judged_classes(("a", "crane", "crane"), ("a", "crane", "crane"), (3, 3)) == [0, 1, 2]
     with pytest.raises(InputError, match="'dog'"):
         judged_classes(("cat", "dog"), ("cat", "bus"), (2, 2))
-    with pytest.raises(InputError, match="several classes of one name"):
+    with pytest.raises(InputError, match="'crane'"):
         judged_classes(("crane", "crane"), ("crane", "ox"), (2, 2))
+    twice = judged_classes(("ox", "crane", "crane", "cat"), ("cat", "crane", "ox"), (4, 3))
+    assert twice == [2, None, None, 0]
     assert judged_classes(("cat", "dog"), None, (2, 2)) == [0, 1]

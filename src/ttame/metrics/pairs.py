@@ -34,7 +34,7 @@ def ordered_right(masks: Tensor, regions: Tensor) -> Tensor:
     Example:
         >>> region = torch.tensor([[[True, True, False, False]]])
         >>> ordered_right(torch.tensor([[[0.9, 0.2, 0.4, 0.0]]]), region)
-        tensor([75.], dtype=torch.float64)
+        tensor([75.0000], dtype=torch.float64)
     """
     inside = regions.flatten(1)
     n = inside.sum(dim=1).double()

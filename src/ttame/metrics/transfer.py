@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from ttame.metrics.case import Case
 
 
+# A judge of one class sees it everywhere.
+_FEWEST = 2
+
+
 def resized_pixels(pixels: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize images (B, C, H, W) in [0, 1] to another classifier's input, with antialiasing.
 
@@ -40,7 +44,7 @@ def resized_pixels(pixels: Tensor, size: tuple[int, int]) -> Tensor:
 
 def judged_classes(
     names: Sequence[str] | None, judge_names: Sequence[str] | None, counts: tuple[int, int]
-) -> list[int]:
+) -> list[int | None]:
     """Find the classes of a classifier among those of its judge.
 
     By their names, where both have names; else by their order, where both have the same number of
@@ -52,32 +56,29 @@ def judged_classes(
         counts: Number of classes of the one and the other.
 
     Returns:
-        For each class of the explained classifier the index that the judge gives it.
+        For each class of the explained classifier the index that the judge gives it; None where
+        the judge does not know it, or where several classes share its name.
 
     Raises:
-        InputError: The judge does not know all classes.
+        InputError: The judge knows fewer than two of the classes.
 
     Example:
         >>> judged_classes(("church", "tench"), ("crane", "crane", "tench", "church"), (2, 4))
         [3, 2]
+        >>> judged_classes(("church", "otter", "tench"), ("tench", "church"), (3, 2))
+        [1, None, 0]
         >>> judged_classes(None, ("cat", "dog"), (2, 2))
         [0, 1]
     """
-    times = Counter(judge_names or ())
-    if names and judge_names:
+    if names and judge_names and tuple(names) != tuple(judge_names):
+        own, its = Counter(names), Counter(judge_names)
         places = {name: place for place, name in enumerate(judge_names)}
         # Two classes may share a name (ImageNet has two cranes): only their order tells them apart.
-        if len(set(names)) == len(names) and all(times[name] == 1 for name in names):
-            return [places[name] for name in names]
-        if tuple(names) == tuple(judge_names):
-            return list(range(counts[0]))
-        missing = [name for name in names if name not in times]
-        if missing:
-            raise unknown_name("class of the judge", missing[0], judge_names)
-        raise InputError(
-            "expected class names that tell which of the judge's classes is which, got several "
-            "classes of one name"
-        )
+        found = [places[name] if own[name] == its[name] == 1 else None for name in names]
+        if sum(place is not None for place in found) < _FEWEST:
+            missing = next(name for name, place in zip(names, found, strict=True) if place is None)
+            raise unknown_name("class of the judge", missing, judge_names)
+        return found
     if counts[0] == counts[1]:
         return list(range(counts[0]))
     raise InputError(
@@ -86,7 +87,7 @@ def judged_classes(
     )
 
 
-def judge_columns(backbone: Backbone, judge: Backbone) -> list[int]:
+def judge_columns(backbone: Backbone, judge: Backbone) -> list[int | None]:
     """Return :func:`judged_classes` of two classifiers."""
     counts = (backbone.num_classes, judge.num_classes)
     return judged_classes(backbone.class_names, judge.class_names, counts)
@@ -116,8 +117,8 @@ def transfer(case: Case, shares: Sequence[float] = DEFAULT_SHARES) -> Scores:
     A mask that works only on the classifier it was made for is adversarial: the judge's confidence
     drops. The score is the average drop of the judge's probability of the *explained* class. Only
     images count whose full view the judge puts into that class too: elsewhere its drop says
-    nothing. These images are the same for every method. A judge of more classes chooses among the
-    explained classifier's own (:func:`judged_classes`). The passes are the judge's.
+    nothing. These images are the same for every method. The judge chooses among the classes that
+    both know (:func:`judged_classes`). The passes are the judge's.
 
     Args:
         case: Photos, masks and the judge. The judge sees the explained classifier's view of the
@@ -125,7 +126,8 @@ def transfer(case: Case, shares: Sequence[float] = DEFAULT_SHARES) -> Scores:
         shares: Shares of the pixels that stay, most important first, in (0, 1].
 
     Returns:
-        ``transfer_ad_100_matched``, ... in percent; NaN where the judge disagrees.
+        ``transfer_ad_100_matched``, ... in percent; NaN where the judge disagrees or does not know
+        the class.
 
     Raises:
         InputError: There is no judge, or it does not know the classes.
@@ -134,9 +136,14 @@ def transfer(case: Case, shares: Sequence[float] = DEFAULT_SHARES) -> Scores:
     if judge is None:
         raise InputError("the transfer score needs another classifier as judge, got none")
     columns = judge_columns(case.backbone, judge)
+    known = [place for place, column in enumerate(columns) if column is not None]
+    picked = [column for column in columns if column is not None]
 
     def judged(pixels: Tensor) -> Tensor:
-        return case.logits(resized_pixels(pixels, judge.preprocessing.crop), judge)[:, columns]
+        logits = case.logits(resized_pixels(pixels, judge.preprocessing.crop), judge)
+        found = logits.new_full((len(logits), len(columns)), -torch.inf)
+        found[:, known] = logits[:, picked]
+        return found
 
     full = judged(case.pixels)
     agrees = are_predicted(full, case.classes, judge.activation)
