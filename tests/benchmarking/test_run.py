@@ -415,6 +415,8 @@ def test_several_explainers_of_one_classifier(explainer, photos):
 
 
 def test_wrong_arguments_are_refused_before_any_work(explainer, photos, tmp_path):
+    stranger = tiny_backbone(classes=4)
+    stranger.class_names = [f"other {index}" for index in range(4)]
     twin = replace(pixel_measure(), name="twin")
     for error, changes in [
         (UnknownNameError, {"methods": ["grad_cam"]}),
@@ -426,7 +428,7 @@ def test_wrong_arguments_are_refused_before_any_work(explainer, photos, tmp_path
         (InputError, {"jobs": 0}),
         (InputError, {"images": 0}),
         (InputError, {"seed": -1}),
-        (InputError, {"judge": tiny_backbone(classes=4)}),
+        (InputError, {"judge": stranger}),
         (InputError, {"judge": explainer.backbone}),
         (InputError, {"measures": [get_measure("confidence", shares=(2.0,))]}),
         (InputError, {"measures": [get_measure("insertion_deletion", deletion_fill="blck")]}),
