@@ -43,7 +43,7 @@ def test_fused_attention_is_seen_and_not_changed(mask, scale):
     assert torch.equal(found, expected)
     (attention,) = calls.seen
     rows = attention.rows(slice(None))
-    torch.testing.assert_close(rows @ attention.value, expected)
+    torch.testing.assert_close(rows @ attention.values(), expected)
     torch.testing.assert_close(attention.rows(slice(1, 3)), rows[:, :, 1:3])
     assert torch.equal(attention.mixed, join_heads(expected))
 
@@ -54,7 +54,7 @@ def test_groups_of_queries_share_their_keys():
     with Keeping() as calls:
         found = F.scaled_dot_product_attention(query, key, value, enable_gqa=True)
     (attention,) = calls.seen
-    torch.testing.assert_close(attention.rows(slice(None)) @ attention.value, found)
+    torch.testing.assert_close(attention.rows(slice(None)) @ attention.values(), found)
 
 
 def test_written_out_attention_is_seen():
@@ -64,7 +64,7 @@ def test_written_out_attention_is_seen():
         found = F.dropout(weights, 0.5, training=False) @ value
     (attention,) = calls.seen
     assert torch.equal(attention.rows(slice(2, 4)), weights[:, :, 2:4])
-    assert torch.equal(attention.value, value)
+    assert torch.equal(attention.values(), value)
     assert torch.equal(attention.mixed, join_heads(found))
 
 
@@ -75,7 +75,7 @@ def test_a_cast_of_the_weights_is_followed():
         found = weights.to(query.dtype) @ value
     (attention,) = calls.seen
     assert attention.rows(slice(None)).dtype == torch.bfloat16
-    torch.testing.assert_close(attention.rows(slice(None)) @ attention.value, found)
+    torch.testing.assert_close(attention.rows(slice(None)) @ attention.values(), found)
 
 
 def test_an_exception_inside_a_watched_layer_leaves_no_trace():
@@ -112,7 +112,7 @@ def test_multi_head_layers_are_seen_by_hooks_and_by_the_mode(batch_first, width)
     for calls in (watched, modal):
         (attention,) = calls.seen
         torch.testing.assert_close(attention.rows(slice(None)), weights)
-        mixed = join_heads(attention.rows(slice(None)) @ attention.value)
+        mixed = join_heads(attention.rows(slice(None)) @ attention.values())
         projected = layer.out_proj(mixed)
         torch.testing.assert_close(
             projected if batch_first else projected.transpose(0, 1), expected, rtol=1e-4, atol=1e-5

@@ -37,11 +37,6 @@ class SelfAttention(NamedTuple):
     mixed: Tensor | None = None
     projected: tuple[Tensor, Tensor] | None = None
 
-    @property
-    def value(self) -> Tensor:
-        """The values, (B, heads, T, d)."""
-        return self.values()
-
 
 class AttentionCalls(TorchFunctionMode):
     """Calls :meth:`see` for every self-attention that this thread computes in the context.

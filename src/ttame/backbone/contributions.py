@@ -160,7 +160,7 @@ class _Calls(AttentionCalls):
     def see(self, attention: SelfAttention) -> None:
         """Keep what each patch gives to the tokens that are read, and to the other patches."""
         if self.place in self.counting:
-            values = attention.value[:, :, self.patches]
+            values = attention.values()[:, :, self.patches]
             if self.place < self.counting[-1]:
                 weights = attention.rows(slice(None))
                 self.mixings.append(weights[:, :, self.patches, self.patches].mean(dim=1))

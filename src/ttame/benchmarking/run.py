@@ -123,7 +123,7 @@ def benchmark(
         slow: Names of further methods and measures that shall count as slow.
         half: ``"all"``, or the photos of ``"choosing"`` or ``"reporting"`` only; see
             :func:`ttame.benchmarking.halves.half_of`.
-        judge: Another classifier that knows the same classes, for the transfer score.
+        judge: Another classifier that knows some of the classes, for the transfer score.
         explainers: Further explainers of the same classifier, by the names they get.
         seed: Of the order of photos, ties, bootstrap and permutations.
         batch_size: Photos per batch and most images per forward pass.

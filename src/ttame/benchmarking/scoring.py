@@ -96,7 +96,7 @@ class Scorer:
     Attributes:
         backbone: The classifier.
         batch_size: Changed images per forward pass.
-        judge: Another classifier over the same classes, for measures that need one.
+        judge: Another classifier that knows some of the classes, for measures that need one.
         strict: Raise a measure's error instead of noting it.
     """
 

@@ -52,7 +52,7 @@ class Case:
         gives_masks: The method's maps are masks in [0, 1] already.
         batch_size: Most images per forward pass.
         truth: Per image where the class is, or None where nobody marked it; empty if unknown.
-        judge: Another classifier over the same classes, for the transfer score.
+        judge: Another classifier that knows some of the classes, for the transfer score.
     """
 
     backbone: Backbone

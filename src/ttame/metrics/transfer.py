@@ -136,13 +136,12 @@ def transfer(case: Case, shares: Sequence[float] = DEFAULT_SHARES) -> Scores:
     if judge is None:
         raise InputError("the transfer score needs another classifier as judge, got none")
     columns = judge_columns(case.backbone, judge)
-    known = [place for place, column in enumerate(columns) if column is not None]
-    picked = [column for column in columns if column is not None]
+    known = {place: column for place, column in enumerate(columns) if column is not None}
 
     def judged(pixels: Tensor) -> Tensor:
         logits = case.logits(resized_pixels(pixels, judge.preprocessing.crop), judge)
         found = logits.new_full((len(logits), len(columns)), -torch.inf)
-        found[:, known] = logits[:, picked]
+        found[:, list(known)] = logits[:, list(known.values())]
         return found
 
     full = judged(case.pixels)
