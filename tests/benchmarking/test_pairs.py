@@ -166,6 +166,13 @@ def test_photos_of_which_none_can_be_read_are_no_question_of_classes(tmp_path):
         )
 
 
+def test_photos_that_cannot_be_read_are_listed(photos):
+    result = ttame.benchmark(
+        backbone=colour_backbone(), data=photos, methods=["random"], measures=["pairs"]
+    )
+    assert [file for file, _ in result.broken] == [str(photos / "broken.png")]
+
+
 def test_exchanged_photos_are_noticed_on_resumption(tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()

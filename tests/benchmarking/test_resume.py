@@ -13,6 +13,7 @@ import torch
 import killed_run
 import ttame
 from tiny_backbone import tiny_backbone, tiny_photos
+from ttame.benchmarking import settings
 from ttame.benchmarking.records import read_records
 from ttame.errors import InputError
 from ttame.methods.registry import Method
@@ -99,6 +100,14 @@ def test_other_settings_are_refused(explainer, tmp_path, change, message):
     run(explainer, photos, tmp_path / "out")
     with pytest.raises(InputError, match=message):
         run(explainer, photos, tmp_path / "out", resume=True, **change)
+
+
+def test_code_that_has_changed_is_refused(explainer, tmp_path, monkeypatch):
+    photos = tiny_photos(tmp_path / "photos", 2)
+    run(explainer, photos, tmp_path / "out")
+    monkeypatch.setattr(settings, "code_digest", lambda: "another")
+    with pytest.raises(InputError, match=r"for example versions ttame code '[0-9a-f]{64}' then"):
+        run(explainer, photos, tmp_path / "out", resume=True)
 
 
 def test_another_explainer_is_refused(explainer, tmp_path):

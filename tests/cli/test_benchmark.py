@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
 from tiny_backbone import tiny_photos
+from ttame.backbone.registry import load_backbone
 from ttame.cli.benchmark import _command, _options, _with
 from ttame.data import sample_photos
 from ttame.errors import InputError, UnknownNameError
@@ -79,11 +81,27 @@ def test_a_model_alone_compares_the_other_methods(call, classifier_weights, fold
     assert not (folders["o"] / "report.html").exists()
 
 
+def test_a_judge_has_weights_of_its_own(call, folders, tmp_path):
+    torch.manual_seed(5)
+    judge = load_backbone("timm/test_vit", pretrained=False)
+    weights = tmp_path / "judge.pt"
+    torch.save(judge.module.state_dict(), weights)
+    result = call(
+        *("benchmark", "-e", folders["e"], "-d", folders["d"], "-o", folders["o"], "--no-report"),
+        *("--methods", "random", "--metrics", "transfer"),
+        *("--judge", "timm/test_vit", "--judge-weights", weights),
+    )
+    assert result.exit_code == 0, result.output
+    content = json.loads((folders["o"] / "results.json").read_text())
+    assert content["judge"]["fingerprint"] == judge.identity.fingerprint
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--methods", "gradcm"], "unknown method 'gradcm'; did you mean 'gradcam'"),
         (["--metrics", "ad_5o"], "unknown measure or metric 'ad_5o'; did you mean 'ad_50'"),
+        (["--judge-weights", "judge.pt"], "the weights 'judge.pt' are of no judge; name the judge"),
         (["--metrics", "transfer"], "the measure 'transfer' needs another classifier as judge"),
         (["--set", "confidence.rul=exact"], "unknown option of confidence 'rul'; did you mean"),
         (["--set", "confidence.shares=2"], "expected confidence.shares of type tuple"),

@@ -84,8 +84,9 @@ def per_image_table(plan: Plan, records: Records) -> pd.DataFrame:
 
 def broken_photos(plan: Plan, records: Records) -> tuple[tuple[str, str], ...]:
     """Return the photos that could not be read, and why, each once."""
-    found = {}
+    found: dict[str, str] = {}
     for photo_set in plan.sets:
+        found.update(photo_set.broken)
         items = {
             int(place): message
             for unit, record in records.items()

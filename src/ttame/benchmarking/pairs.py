@@ -79,7 +79,8 @@ def pair_set(
     Raises:
         ImageError: No photo can be read.
     """
-    pairs = list(islice(_pairs(_seen(photos, backbone, batch_size, workers)), most))
+    broken: dict[str, str] = {}
+    pairs = list(islice(_pairs(_seen(photos, backbone, batch_size, workers, broken)), most))
     if not pairs:
         return None
     size = backbone.preprocessing.crop
@@ -101,17 +102,20 @@ def pair_set(
         classes=tuple(photo.label for photo in made),
         truth=tuple(truth),
         sources=tuple(seen.photo for pair in pairs for seen in pair),
+        broken=tuple(broken.items()),
     )
 
 
-def _seen(photos: PhotoSet, backbone: Backbone, batch_size: int, workers: int) -> Iterator[Seen]:
-    """Yield the photos that are surely predicted."""
+def _seen(
+    photos: PhotoSet, backbone: Backbone, batch_size: int, workers: int, broken: dict[str, str]
+) -> Iterator[Seen]:
+    """Yield the photos that are surely predicted; note why others could not be read."""
     looked_at = photos.photos[:MOST_PHOTOS]
     device = next(backbone.parameters(), torch.zeros(0)).device
-    readable, why = False, ""
+    readable = False
     dataset = PhotoDataset(looked_at, photos.preprocessing)
     for batch in loader(dataset, batch_size=batch_size, workers=workers):
-        why = why or next((item.message for item in batch.broken), "")
+        broken.update((str(looked_at[item.index].path), item.message) for item in batch.broken)
         if not len(batch):
             continue
         readable = True
@@ -124,6 +128,7 @@ def _seen(photos: PhotoSet, backbone: Backbone, batch_size: int, workers: int) -
                 photo = looked_at[index]
                 yield Seen(photo, half_of(photo.path.name), int(row.argmax()), row)
     if not readable:
+        why = next(iter(broken.values()), "")
         raise ImageError(f"none of the {len(looked_at)} photos can be read; {why}")
 
 

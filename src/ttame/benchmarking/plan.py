@@ -46,6 +46,7 @@ class PhotoSet:
             stand for the classifier's own prediction.
         truth: Where the class is on each photo; empty if unknown.
         sources: The photos that these ones are made of, where they are no files.
+        broken: Files that could not be read when these were made, and why.
     """
 
     name: str
@@ -56,6 +57,7 @@ class PhotoSet:
     classes: tuple[int | None, ...] = ()
     truth: tuple[Truth | None, ...] = ()
     sources: tuple[Photo, ...] = ()
+    broken: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

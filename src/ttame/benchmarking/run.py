@@ -87,6 +87,7 @@ def benchmark(
     slow: Collection[str] = (),
     half: str = "all",
     judge: Backbone | str | None = None,
+    judge_weights: str | Path | None = None,
     explainers: Mapping[str, Explainer] | None = None,
     seed: int = 0,
     batch_size: int = 16,
@@ -123,7 +124,9 @@ def benchmark(
         slow: Names of further methods and measures that shall count as slow.
         half: ``"all"``, or the photos of ``"choosing"`` or ``"reporting"`` only; see
             :func:`ttame.benchmarking.halves.half_of`.
-        judge: Another classifier that knows some of the classes, for the transfer score.
+        judge: Another classifier that knows some of the classes, for the transfer score; itself or
+            its source, as :func:`ttame.load_backbone` takes it.
+        judge_weights: Weight file of a judge given by its source, instead of a download.
         explainers: Further explainers of the same classifier, by the names they get.
         seed: Of the order of photos, ties, bootstrap and permutations.
         batch_size: Photos per batch and most images per forward pass.
@@ -174,7 +177,7 @@ def benchmark(
         batch_size=batch_size,
         slow_images=SLOW_IMAGES if slow_images is None else slow_images,
         seed=seed,
-        judge=_judge(judge, classifier),
+        judge=_judge(judge, judge_weights, classifier),
         half=half,
     )
     place = str(device or next(classifier.parameters()).device)
@@ -228,13 +231,20 @@ def _subject(
     return explainers, backbone
 
 
-def _judge(judge: Backbone | str | None, backbone: Backbone) -> Backbone | None:
+def _judge(
+    judge: Backbone | str | None, weights: str | Path | None, backbone: Backbone
+) -> Backbone | None:
+    if weights is not None and not isinstance(judge, str):
+        raise InputError(
+            f"the weights {str(weights)!r} are of no judge; name the judge that they belong to "
+            "(judge=..., --judge)"
+        )
     if judge is None:
         return None
     if isinstance(judge, str):
         from ttame.backbone.registry import load_backbone
 
-        judge = load_backbone(judge, multi_label=backbone.activation == "sigmoid")
+        judge = load_backbone(judge, weights, multi_label=backbone.activation == "sigmoid")
     judge_columns(backbone, judge)  # refuses one that does not know the classes
     if judge.identity.fingerprint == backbone.identity.fingerprint:
         raise InputError(

@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,8 +83,27 @@ def describe_classifier(backbone: Backbone) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str | None]:
-    """Return the versions of ttame and of what it computes with; None for what is not there."""
-    return {"ttame": ttame.__version__, **{package: _version(package) for package in _PACKAGES}}
+    """Return the versions of ttame, its code and what it computes with; None for a missing one."""
+    found = {package: _version(package) for package in _PACKAGES}
+    return {"ttame": ttame.__version__, "ttame code": code_digest(), **found}
+
+
+@cache
+def code_digest() -> str:
+    """Fingerprint ttame's own code: SHA-256 over its Python files, names and content.
+
+    Between two releases the version alone does not tell what has computed a run.
+
+    Example:
+        >>> len(code_digest())
+        64
+    """
+    home = Path(ttame.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(home.rglob("*.py")):
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest.update(f"{path.relative_to(home).as_posix()}\0{content}\n".encode())
+    return digest.hexdigest()
 
 
 def open_folder(

@@ -74,6 +74,10 @@ def benchmark(
     judge: Annotated[
         str | None, typer.Option("--judge", help="Another classifier, for the transfer score.")
     ] = None,
+    judge_weights: Annotated[
+        Path | None,
+        typer.Option("--judge-weights", help="The judge's weight file, instead of a download."),
+    ] = None,
     also: Annotated[
         list[str] | None,
         typer.Option("--also", metavar="NAME=FOLDER", help="Another explainer of the classifier."),
@@ -147,6 +151,7 @@ def benchmark(
                 slow=split_list(slow) or (),
                 half=half,
                 judge=judge,
+                judge_weights=judge_weights,
                 explainers=others,
                 seed=seed,
                 batch_size=batch_size,
