@@ -341,11 +341,28 @@ def test_cam_start_silences_the_branches_and_a_random_start_does_not() -> None:
         ({"mask_form": "rank"}, "ranks"),
         ({"start": "cams"}, "cam"),
         ({"layers": ["9"]}, "layer"),
+        ({"upsampling": "neares"}, "nearest"),
     ],
 )
 def test_new_explainer_refuses_unknown_names(arguments: dict[str, Any], near: str) -> None:
     with pytest.raises(UnknownNameError, match=near):
         new_explainer(tiny_backbone(), **arguments)
+
+
+def test_masks_of_whole_cells_have_the_size_of_the_image(images: Tensor) -> None:
+    torch.manual_seed(0)
+    plain = new_explainer(tiny_backbone(), start="random", mask_form="ranks")
+    whole = Explainer(plain.backbone, plain.attention, "ranks", upsampling="nearest")
+    coarse, fine = plain(images, "all"), whole(images, "all")
+    assert torch.equal(fine.maps, coarse.maps)
+    height, width = coarse.masks.shape[-2:]
+    assert fine.masks.shape[-2:] == images.shape[-2:] != (height, width)
+    cells = fine.masks.unflatten(-1, (width, -1)).unflatten(-3, (height, -1))
+    expected = coarse.masks[:, :, :, None, :, None].expand_as(cells)
+    assert torch.equal(cells, expected)
+    size = (images.shape[-2], images.shape[-1])
+    assert torch.equal(fine.resize(size).masks, fine.masks)
+    assert whole.summary()["upsampling"] == "nearest"
 
 
 def test_the_paper_s_masks_are_the_maps_before_the_sigmoid(images: Tensor) -> None:

@@ -126,11 +126,13 @@ def test_constant_maps_have_finite_gradients(form: str) -> None:
     assert torch.isfinite(maps.grad).all()
 
 
-def test_unknown_form_and_fill_are_refused() -> None:
+def test_unknown_names_are_refused() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'minmax'"):
         masking.to_masks(torch.zeros(1, 2, 2), "min-max")
     with pytest.raises(UnknownNameError, match="did you mean 'black'"):
         masking.make_fill("blak", torch.zeros(1, 3, 2, 2), PREPROCESSING)
+    with pytest.raises(UnknownNameError, match="did you mean 'nearest'"):
+        masking.upsample(torch.zeros(1, 1, 2, 2), (4, 4), "neares")
 
 
 def test_resize_is_bilinear_without_aligned_corners() -> None:
@@ -138,6 +140,18 @@ def test_resize_is_bilinear_without_aligned_corners() -> None:
     expected = torch.tensor([0.0, 0.25, 0.75, 1.0]).expand(1, 1, 2, 4)
     torch.testing.assert_close(masking.resize(maps, (2, 4)), expected)
     assert masking.resize(maps, (1, 2)) is maps
+
+
+@pytest.mark.parametrize("size", [(12, 20), (13, 22), (2, 3)])
+def test_repeated_cells_hold_the_value_of_the_cell_around_the_pixel(size: tuple[int, int]) -> None:
+    maps = torch.randn(2, 3, 4, 5)
+    repeated = masking.repeat_cells(maps, size)
+    for i in range(size[0]):
+        for j in range(size[1]):
+            row, column = int((i + 0.5) * 4 / size[0]), int((j + 0.5) * 5 / size[1])
+            assert torch.equal(repeated[..., i, j], maps[..., row, column])
+    assert torch.equal(masking.upsample(maps, size, "nearest"), repeated)
+    assert torch.equal(masking.upsample(maps, size), masking.resize(maps, size))
 
 
 @pytest.mark.parametrize("share", [0.5, 0.15])

@@ -27,6 +27,7 @@ def made(head: str = "tied", seed: int = 0) -> Explainer:
         grid="last",
         branch="sigmoid",
         smoothing=0.5,
+        upsampling="nearest",
         unit_cells=head == "shared",
     )
     for branch in explainer.attention.branches:
@@ -54,7 +55,7 @@ def test_round_trip_gives_equal_maps_bit_for_bit(tmp_path: Path, head: str) -> N
     assert loaded.provenance == explainer.provenance
     assert loaded.mask_form == explainer.mask_form
     assert (loaded.attention.grid, loaded.attention.branch) == ("last", "sigmoid")
-    assert loaded.smoothing == 0.5
+    assert (loaded.smoothing, loaded.upsampling) == (0.5, "nearest")
     assert loaded.attention.unit_cells == (head == "shared")
     assert not loaded.training
 

@@ -43,6 +43,9 @@ class Explainer(nn.Module):
         provenance: How the explainer came to be; stored with it.
         smoothing: Standard deviation, in cells, of the Gaussian that smooths maps on their way to
             masks; 0 for none.
+        upsampling: How masks come to the size of the image: ``"bilinear"`` leaves them on the grid
+            of the maps, to be resized by whoever shows them; with ``"nearest"`` they have the
+            image's size already, every cell a rectangle of one value.
 
     Example:
         >>> import torch, ttame
@@ -60,12 +63,14 @@ class Explainer(nn.Module):
         mask_form: str = "minmax",
         provenance: dict[str, Any] | None = None,
         smoothing: float = 0.0,
+        upsampling: str = "bilinear",
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.attention = attention
         self.mask_form = mask_form
         self.smoothing = smoothing
+        self.upsampling = upsampling
         self.provenance = dict(provenance or {})
 
     @property
@@ -100,7 +105,7 @@ class Explainer(nn.Module):
             probabilities=probabilities(output.logits.float(), self.backbone.activation),
             classes=chosen,
             maps=maps,
-            masks=masking.shown_masks(maps, self.mask_form, self.smoothing),
+            masks=self._masks(maps, (images.shape[-2], images.shape[-1])),
             pixels=self.backbone.preprocessing.denormalise(images).clamp(0, 1),
             class_names=self.backbone.class_names,
             provenance=self.summary(),
@@ -196,6 +201,7 @@ class Explainer(nn.Module):
             "head": self.attention.head.name,
             "mask_form": self.mask_form,
             "smoothing": self.smoothing,
+            "upsampling": self.upsampling,
         }
 
     def save(self, folder: str | Path) -> Path:
@@ -203,6 +209,12 @@ class Explainer(nn.Module):
         from ttame import storage
 
         return storage.save(self, folder)
+
+    def _masks(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
+        masks = masking.shown_masks(maps, self.mask_form, self.smoothing)
+        if self.upsampling == "bilinear":
+            return masks
+        return masking.upsample(masks, size, self.upsampling)
 
     def _explain_pixels(self, pixels: Tensor, classes: Any, names: list[str]) -> Explanation:
         images = self.backbone.preprocessing.normalise(pixels).to(self.device)
@@ -220,6 +232,7 @@ def new_explainer(
     branch: str = "paper",
     smoothing: float = 0.0,
     unit_cells: bool = False,
+    upsampling: str = "bilinear",
 ) -> Explainer:
     """Make an untrained explainer for a backbone.
 
@@ -235,15 +248,18 @@ def new_explainer(
         branch: Form of the layers' branches, one of :data:`ttame.attention.BRANCHES`.
         smoothing: See :class:`Explainer`.
         unit_cells: See :class:`ttame.attention.AttentionMechanism`.
+        upsampling: See :class:`Explainer`.
 
     Raises:
-        UnknownNameError: There is no such head, layer, mask form, start, grid or
-            branch.
+        UnknownNameError: There is no such head, layer, mask form, start, grid, branch or
+            upsampling.
         BackboneError: The head needs a final linear layer and there is none, the shared head finds
             no layer as wide as it, or the classifier has a single class.
     """
     if mask_form not in masking.MASK_FORMS:
         raise unknown_name("mask form", mask_form, masking.MASK_FORMS)
+    if upsampling not in masking.UPSAMPLINGS:
+        raise unknown_name("upsampling", upsampling, masking.UPSAMPLINGS)
     if start not in ("cam", "random"):
         raise unknown_name("start", start, ("cam", "random"))
     if backbone.num_classes < 2:
@@ -274,7 +290,9 @@ def new_explainer(
                 backbone.identity.name,
             )
         attention.silence_branches()
-    return Explainer(backbone, attention, mask_form, smoothing=smoothing).eval()
+    return Explainer(
+        backbone, attention, mask_form, smoothing=smoothing, upsampling=upsampling
+    ).eval()
 
 
 def _resolve(classes: Any, names: tuple[str, ...] | None, count: int) -> Any:

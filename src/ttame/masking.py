@@ -132,6 +132,37 @@ def resize(maps: Tensor, size: tuple[int, int], antialias: bool = False) -> Tens
     )
 
 
+def repeat_cells(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bring maps (B, n, h, w) to ``size`` = (H, W), each cell a rectangle of one value.
+
+    A vision transformer reads whole patches: a mask that changes inside a patch shows it something
+    that is neither the patch nor its absence.
+
+    Example:
+        >>> repeat_cells(torch.tensor([[[[1.0, 2.0]]]]), (2, 4))[0, 0]
+        tensor([[1., 1., 2., 2.],
+                [1., 1., 2., 2.]])
+    """
+    return F.interpolate(maps, size=tuple(size), mode="nearest-exact")
+
+
+UPSAMPLINGS: dict[str, Callable[[Tensor, tuple[int, int]], Tensor]] = {
+    "bilinear": resize,
+    "nearest": repeat_cells,
+}
+
+
+def upsample(maps: Tensor, size: tuple[int, int], upsampling: str = "bilinear") -> Tensor:
+    """Bring maps (B, n, h, w) to ``size`` = (H, W) by the name of the upsampling.
+
+    Raises:
+        UnknownNameError: ``upsampling`` is not one of ``UPSAMPLINGS``.
+    """
+    if upsampling not in UPSAMPLINGS:
+        raise unknown_name("upsampling", upsampling, UPSAMPLINGS)
+    return UPSAMPLINGS[upsampling](maps, size)
+
+
 def keep_share(masks: Tensor, share: Tensor, softness: float) -> Tensor:
     """Fade out all but the top ``share`` of each mask's pixels; differentiable.
 

@@ -103,6 +103,7 @@ def describe(explainer: Explainer) -> dict[str, Any]:
             "head": explainer.attention.head.name,
             "mask_form": explainer.mask_form,
             "smoothing": explainer.smoothing,
+            "upsampling": explainer.upsampling,
             "grid": explainer.attention.grid,
             "branch": explainer.attention.branch,
             "unit_cells": explainer.attention.unit_cells,
@@ -188,11 +189,13 @@ def load(
     branch = description["attention"].get("branch", "paper")
     unit_cells = bool(description["attention"].get("unit_cells", False))
     smoothing = float(description["attention"].get("smoothing", 0.0))
+    upsampling = description["attention"].get("upsampling", "bilinear")
     for kind, name, known in (
         ("head", head, HEADS),
         ("mask form", form, masking.MASK_FORMS),
         ("grid", grid, GRIDS),
         ("branch", branch, BRANCHES),
+        ("upsampling", upsampling, masking.UPSAMPLINGS),
     ):
         if name not in known:
             raise StorageError(f"{folder} uses the unknown {kind} {name!r}; update ttame")
@@ -215,7 +218,7 @@ def load(
         ) from error
     own = {"format", "ttame", "backbone", "attention"}
     provenance = {key: value for key, value in description.items() if key not in own}
-    explainer = Explainer(loaded, attention, form, provenance, smoothing).eval()
+    explainer = Explainer(loaded, attention, form, provenance, smoothing, upsampling).eval()
     return explainer if device is None else explainer.to(device)
 
 

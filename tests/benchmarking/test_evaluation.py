@@ -41,6 +41,7 @@ class SumExplainer(nn.Module):
         self.backbone = tiny_backbone(CROP)
         self.mask_form = "minmax"
         self.smoothing = 0.0
+        self.upsampling = "bilinear"
         self.attention = Nothing()
         self.device = torch.device("cpu")
 

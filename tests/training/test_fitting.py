@@ -130,7 +130,7 @@ def test_a_shared_head_needs_a_layer_as_wide_as_the_final_linear_one(caplog):
 
 def test_a_preset_may_differ_where_contributions_are_read():
     values = contribution_values("fast")
-    assert set(values) == {"head", "branch", "lr"}
+    assert set(values) == {"head", "branch", "upsampling", "lr"}
     classifier = transformer("torchvision").classifier
     backbone = ttame.load_backbone(classifier, preprocessing=SMALL)
     assert backbone.plain_layers

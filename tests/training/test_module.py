@@ -60,9 +60,17 @@ def test_the_classifier_is_no_part_of_the_training(config: Config) -> None:
 
 @pytest.mark.parametrize("fill", ["black", "mean"])
 @pytest.mark.parametrize(
-    ("form", "smoothing"), [("sigmoid", 0.0), ("minmax", 0.0), ("ranks", 0.0), ("ranks", 0.7)]
+    ("form", "smoothing", "upsampling"),
+    [
+        ("sigmoid", 0.0, "bilinear"),
+        ("minmax", 0.0, "bilinear"),
+        ("ranks", 0.0, "nearest"),
+        ("ranks", 0.7, "bilinear"),
+    ],
 )
-def test_a_step_by_hand(config: Config, form: str, smoothing: float, fill: str) -> None:
+def test_a_step_by_hand(
+    config: Config, form: str, smoothing: float, upsampling: str, fill: str
+) -> None:
     settings = config(
         mask_form=form,
         fill=fill,
@@ -70,6 +78,7 @@ def test_a_step_by_hand(config: Config, form: str, smoothing: float, fill: str) 
         area_weight=2.0,
         cross_entropy_bound=0,
         smoothing=smoothing,
+        upsampling=upsampling,
     )
     explainer, module, logged = made(settings)
     batch = a_batch()
@@ -82,6 +91,9 @@ def test_a_step_by_hand(config: Config, form: str, smoothing: float, fill: str) 
     shown = masking.smooth(maps[torch.arange(4), labels][:, None], smoothing)
     masks = masking.to_masks(shown, form)
     full = F.interpolate(masks, (32, 32), mode="bilinear", align_corners=False)
+    if upsampling == "nearest":
+        repeat = 32 // masks.shape[-1]
+        full = masks.repeat_interleave(repeat, 2).repeat_interleave(repeat, 3)
     normalise = explainer.backbone.preprocessing.normalise
     masked = {
         "black": normalise(batch.pixels * full),
@@ -164,13 +176,18 @@ def test_shares_are_drawn_per_image(config: Config) -> None:
     assert (sizes[~untouched] < 0.8 * whole.mean(dim=(1, 2, 3))[~untouched]).all()
 
 
-def test_validation_scores_equal_the_slow_ones(config: Config) -> None:
-    explainer, module, logged = made(config(mask_form="minmax", smoothing=0.0))
+@pytest.mark.parametrize("upsampling", ["bilinear", "nearest"])
+def test_validation_scores_equal_the_slow_ones(config: Config, upsampling: str) -> None:
+    settings = config(mask_form="minmax", smoothing=0.0, upsampling=upsampling)
+    explainer, module, logged = made(settings)
     batch = a_batch(5)
     module.eval()
     with torch.no_grad():
         module.validation_step(batch, 0)
     logits, maps = all_maps(explainer, batch.pixels)
+    if upsampling == "nearest":
+        repeat = 32 // maps.shape[-1]
+        maps = maps.repeat_interleave(repeat, 2).repeat_interleave(repeat, 3)
     drops = []
     for share in (1.0, 0.5, 0.15):
         rows = [

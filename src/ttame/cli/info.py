@@ -60,6 +60,7 @@ def describe(description: Mapping[str, Any], folder: Path) -> Iterator[tuple[str
     yield "head", str(attention["head"])
     yield "mask form", str(attention["mask_form"])
     yield "smoothing", f"{attention.get('smoothing', 0.0):g} cells"
+    yield "upsampling", str(attention.get("upsampling", "bilinear"))
     yield "grid", str(attention.get("grid", "first"))
     yield "branch", str(attention.get("branch", "paper"))
     yield "cells", "of one length" if attention.get("unit_cells") else "as they are"

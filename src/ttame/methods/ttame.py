@@ -59,6 +59,7 @@ def ttame_method(explainer: Explainer, name: str = "ttame", title: str = "T-TAME
             "layers": list(explainer.backbone.layers),
             "mask_form": explainer.mask_form,
             "smoothing": explainer.smoothing,
+            "upsampling": explainer.upsampling,
             "grid": explainer.attention.grid,
             "branch": explainer.attention.branch,
             "unit_cells": explainer.attention.unit_cells,
@@ -93,5 +94,10 @@ def rebound(explainer: Explainer, backbone: Backbone) -> Explainer:
     own = explainer.backbone
     copied = load_backbone(backbone, layers=own.layers, class_token_product=own.class_token_product)
     return Explainer(
-        copied, attention, explainer.mask_form, explainer.provenance, explainer.smoothing
+        copied,
+        attention,
+        explainer.mask_form,
+        explainer.provenance,
+        explainer.smoothing,
+        explainer.upsampling,
     ).eval()

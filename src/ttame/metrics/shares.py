@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ttame.errors import InputError, unknown_name
-from ttame.masking import minmax, resize
+from ttame.masking import minmax, upsample
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +46,9 @@ def without_nan(maps: Tensor) -> tuple[Tensor, Tensor]:
     return maps.masked_fill(replaced[..., None, None], 0), replaced
 
 
-def full_masks(maps: Tensor, size: tuple[int, int], stretch: bool = True) -> Tensor:
+def full_masks(
+    maps: Tensor, size: tuple[int, int], stretch: bool = True, upsampling: str = "bilinear"
+) -> Tensor:
     """Turn maps into masks in [0, 1] at the size of the image.
 
     Args:
@@ -54,6 +56,7 @@ def full_masks(maps: Tensor, size: tuple[int, int], stretch: bool = True) -> Ten
         size: Height and width of the image, in pixels.
         stretch: Min-max normalise each map first (a constant map becomes zeros). False for methods
             that give masks in [0, 1] themselves; these are clamped only.
+        upsampling: One of ``ttame.masking.UPSAMPLINGS``.
 
     Returns:
         (B, H, W) in [0, 1].
@@ -61,7 +64,7 @@ def full_masks(maps: Tensor, size: tuple[int, int], stretch: bool = True) -> Ten
     masks = minmax(maps) if stretch else maps
     # In float64, so that plateaus of the map stay exact ties: in float32 their pixels would differ
     # by rounding noise, and that noise, which varies with the batch, would rank them.
-    return resize(masks[:, None].double(), size)[:, 0].clamp(0, 1).float()
+    return upsample(masks[:, None].double(), size, upsampling)[:, 0].clamp(0, 1).float()
 
 
 def image_seeds(seed: int, indices: Sequence[int]) -> list[int]:

@@ -29,6 +29,8 @@ class TrainingConfig:
         mask_form: How maps become masks: ``"ranks"``, ``"minmax"`` or ``"sigmoid"``.
         smoothing: Standard deviation, in cells, of the Gaussian that smooths the maps, in training
             as afterwards. Unless it is given, 0 where all layers share one grid.
+        upsampling: How masks come to the size of the image, in training as afterwards:
+            ``"bilinear"``, or ``"nearest"``, which leaves every cell whole.
         shares: Every step keeps one of these shares of each mask's pixels, drawn per image.
         block: Area and variation run over the maps of every label of the batch (B x B).
         fill: What replaces masked pixels: ``"black"``, ``"mean"`` or ``"blur"``.
@@ -59,6 +61,7 @@ class TrainingConfig:
     class_token_product: bool = False
     mask_form: str = "ranks"
     smoothing: float = 0.0
+    upsampling: str = "bilinear"
     shares: tuple[float, ...] = (1.0,)
     block: bool = False
     fill: str = "black"
@@ -128,6 +131,7 @@ CHOICES = {
     "grid": ("first", "last"),
     "branch": ("paper", "no-norm", "no-skip", "sigmoid", "identity"),
     "mask_form": ("ranks", "minmax", "sigmoid"),
+    "upsampling": ("bilinear", "nearest"),
     "fill": ("black", "mean", "blur"),
     "optimizer": ("adamw", "sgd"),
 }

@@ -116,7 +116,8 @@ class ExplainerTraining(pl.LightningModule):
         logits, classes, maps = self(images)
         p = self._probabilities(logits, classes)
         masks = masking.shown_masks(maps, self.config.mask_form, self.config.smoothing)[:, 0]
-        full = full_masks(masks, (images.shape[-2], images.shape[-1]))
+        size = (images.shape[-2], images.shape[-1])
+        full = full_masks(masks, size, upsampling=self.config.upsampling)
         scores: dict[str, Tensor] = {"val/mask_area": full.mean()}
         drops = []
         cuts = cut_to_shares(full, VALIDATION_SHARES)
@@ -184,7 +185,8 @@ class ExplainerTraining(pl.LightningModule):
 
     def _masked(self, images: Tensor, masks: Tensor) -> Tensor:
         """Mask images (B, C, H, W) by masks (B, 1, h, w), each cut to a share drawn for it."""
-        full = masking.resize(masks, (images.shape[-2], images.shape[-1]))
+        size = (images.shape[-2], images.shape[-1])
+        full = masking.upsample(masks, size, self.config.upsampling)
         shares = torch.tensor(self.config.shares, device=images.device)
         if float(shares.min()) < 1:
             drawn = shares[torch.randint(len(shares), (len(images),), device=images.device)]

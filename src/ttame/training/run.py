@@ -110,6 +110,7 @@ def train(
                 grid=config.grid,
                 branch=config.branch,
                 smoothing=config.smoothing,
+                upsampling=config.upsampling,
                 unit_cells=config.unit_cells,
             )
             module, keeper = _fit(
