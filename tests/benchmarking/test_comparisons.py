@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from ttame.benchmarking.comparisons import compare
+from ttame.benchmarking.means import Mean, leaders
 from ttame.metrics.measure import Metric
 
 METRICS = {"ad": Metric("AD", False), "ic": Metric("IC", True), "area": Metric("area", None)}
@@ -73,6 +74,18 @@ def test_controls_that_are_no_rivals_do_not_change_the_others():
 def test_one_photo_with_two_objects_of_a_class():
     table = pd.concat([frame(a=([1.0], [1.0]), b=([2.0], [2.0]))] * 2)
     assert compare(table, ["a", "b"], METRICS)["metrics"]["ad"]["methods"]["b"]["n"] == 2
+
+
+def test_equal_means_are_equal_whatever_the_order_of_the_values():
+    generator = np.random.default_rng(12)
+    for _ in range(50):
+        values = generator.integers(0, 8, 101) * (100 / 7)
+        table = frame(first=(values, values), second=(generator.permutation(values), values))
+        found = compare(table, ["first", "second"], METRICS)["metrics"]["ad"]
+        assert found["best"] == "first"
+        means = table.groupby("method")["ad"].mean()
+        several = {name: Mean(means[name], 0.0, 0.0, 101) for name in ("first", "second")}
+        assert leaders(several, False) == {"first", "second"}
 
 
 def test_a_few_good_photos_make_no_best_method():

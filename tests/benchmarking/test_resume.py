@@ -102,6 +102,27 @@ def test_other_settings_are_refused(explainer, tmp_path, change, message):
         run(explainer, photos, tmp_path / "out", resume=True, **change)
 
 
+def test_another_way_to_the_mask_is_refused(explainer, tmp_path):
+    photos = tiny_photos(tmp_path / "photos", 2)
+    run(explainer, photos, tmp_path / "out")
+    explainer.upsampling = "nearest"
+    with pytest.raises(InputError, match="upsampling 'bilinear' then, 'nearest' now"):
+        run(explainer, photos, tmp_path / "out", resume=True)
+    explainer.upsampling, explainer.smoothing = "bilinear", 1.5
+    with pytest.raises(InputError, match=r"ttame smoothing 0\.0 then, 1\.5 now"):
+        run(explainer, photos, tmp_path / "out", resume=True)
+
+
+def test_other_layers_of_the_classifier_are_refused(tmp_path):
+    photos = tiny_photos(tmp_path / "photos", 2)
+    backbone = tiny_backbone()
+    settings = {"methods": ["gradcam"], "measures": ["confidence"], "out": tmp_path / "out"}
+    ttame.benchmark(data=photos, backbone=backbone, report=False, **settings)
+    other = backbone.with_layers(backbone.layers[:1])
+    with pytest.raises(InputError, match="classifier layers"):
+        ttame.benchmark(data=photos, backbone=other, resume=True, **settings)
+
+
 def test_code_that_has_changed_is_refused(explainer, tmp_path, monkeypatch):
     photos = tiny_photos(tmp_path / "photos", 2)
     run(explainer, photos, tmp_path / "out")

@@ -414,6 +414,19 @@ def test_several_explainers_of_one_classifier(explainer, photos):
         run(explainer, photos, explainers={"stranger": stranger})
 
 
+def test_upsampling_is_the_same_for_all(explainer, photos):
+    run_with = {"methods": ["gradcam"], "measures": ["confidence"]}
+    usual = run(explainer, photos, **run_with)
+    whole = run(explainer, photos, upsampling="nearest", **run_with)
+    own = ttame.Explainer(explainer.backbone, explainer.attention, upsampling="nearest")
+    shown = run(own, photos, **run_with)
+    assert whole.values("ttame").equals(shown.values("ttame"))
+    assert shown.values("gradcam").equals(usual.values("gradcam"))
+    for method in ("ttame", "gradcam"):
+        assert not whole.values(method).equals(usual.values(method))
+    assert whole.provenance["settings"]["upsampling"] == "nearest"
+
+
 def test_wrong_arguments_are_refused_before_any_work(explainer, photos, tmp_path):
     stranger = tiny_backbone(classes=4)
     stranger.class_names = [f"other {index}" for index in range(4)]
@@ -422,6 +435,7 @@ def test_wrong_arguments_are_refused_before_any_work(explainer, photos, tmp_path
         (UnknownNameError, {"methods": ["grad_cam"]}),
         (UnknownNameError, {"measures": ["ad_51x"]}),
         (UnknownNameError, {"half": "third"}),
+        (UnknownNameError, {"upsampling": "neares"}),
         (InputError, {"methods": ["random", "random"]}),
         (InputError, {"measures": ["transfer"]}),
         (InputError, {"measures": ["localisation"]}),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import nan
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from ttame.benchmarking.comparing import holm, sign_flip_p_values
-from ttame.benchmarking.means import column_means, finite
+from ttame.benchmarking.means import Mean, column_means, finite, leaders
 from ttame.benchmarking.ranking import critical_difference, friedman, photo_ranks
 
 if TYPE_CHECKING:
@@ -56,12 +57,13 @@ def compare(
         if table.shape[1] > 1:
             higher = metric.higher_is_better
             most = table.loc[:, table.count() == table.count().max()]
-            best = str(most.mean().idxmax() if higher else most.mean().idxmin())
+            best = _best(most, higher)
             compared[name] = {**_with_best(table, best, seed), **_ranks(most, higher)}
     return {
         "level": LEVEL,
         "test": "two-sided sign-flip permutation test of the mean paired difference, 9999 flips; "
-        "Holm-corrected over the methods of a metric",
+        "Holm-corrected over the methods of a metric; the best is found on the same photos, "
+        "so that of many methods equal in truth one is called worse in more than 5 % of the cases",
         "metrics": compared,
     }
 
@@ -77,6 +79,13 @@ def _table(per_image: pd.DataFrame, rivals: Sequence[str], metric: str) -> pd.Da
     )
     present: pd.DataFrame = table[[name for name in rivals if name in table.columns]]
     return present
+
+
+def _best(most: pd.DataFrame, higher: bool) -> str:
+    """Return the first of the methods with the best mean; equal ones are equal everywhere."""
+    means = {str(name): Mean(float(most[name].mean()), nan, nan, len(most)) for name in most}
+    first = leaders(means, higher) or means
+    return next(name for name in means if name in first)
 
 
 def _with_best(table: pd.DataFrame, best: str, seed: int) -> dict[str, Any]:

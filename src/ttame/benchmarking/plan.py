@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +77,8 @@ class Plan:
         seed: Of everything drawn.
         judge: Another classifier, for measures that need one.
         half: Which half of the photos the sets were drawn from.
+        upsampling: How all methods' maps come to the size of the image; an explainer that shows
+            whole cells gives masks of that size.
     """
 
     backbone: Backbone
@@ -88,6 +90,7 @@ class Plan:
     seed: int = 0
     judge: Backbone | None = None
     half: str = "all"
+    upsampling: str = "bilinear"
 
     @cached_property
     def methods(self) -> tuple[Method, ...]:
@@ -96,7 +99,7 @@ class Plan:
             ttame_method(explainer, name, "T-TAME" if name == OWN else name)
             for name, explainer in self.explainers.items()
         )
-        return (*own, *self.others)
+        return tuple(replace(item, upsampling=self.upsampling) for item in (*own, *self.others))
 
     def count(self, photo_set: PhotoSet, slow: bool) -> int:
         """Return how many photos of a set are given to what is slow or not."""

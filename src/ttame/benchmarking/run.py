@@ -35,7 +35,8 @@ from ttame.benchmarking.report.sheets import make_sheets
 from ttame.benchmarking.scoring import problem
 from ttame.benchmarking.settings import check_free, describe_settings, open_folder
 from ttame.benchmarking.statistics import check_seed
-from ttame.errors import InputError
+from ttame.errors import InputError, unknown_name
+from ttame.masking import UPSAMPLINGS
 from ttame.metrics.transfer import judge_columns
 
 if TYPE_CHECKING:
@@ -53,8 +54,9 @@ Progress = Callable[[int, int], None]
 _CONVENTIONS = {
     "class": "the classifier's own prediction on the unmasked image; on the photos with "
     "marked objects the marked class, on a picture of two photos that of one of them",
-    "normalisation": "min-max per map (of an explainer: after its mask form), then bilinear resize "
-    "to the input (align_corners=False)",
+    "normalisation": "min-max per map (of an explainer: after its mask form), then resized to "
+    "the input by the upsampling in the settings, bilinear with align_corners=False; an own "
+    "upsampling of an explainer comes first: with nearest, its masks have the input's size already",
     "nan_maps": "a map with NaN or infinity counts as all zeros",
     "interval": "95 % percentile bootstrap over images, 2000 resamples",
     "photos": "in seeded random order; slow methods and measures are given the first slow_images, "
@@ -74,6 +76,9 @@ _CONVENTIONS = {
 }
 
 
+_SETTINGS = ("half", "upsampling", "batch_size", "slow_images", "explainers", "methods")
+
+
 def benchmark(
     explainer: Explainer | None = None,
     data: Any = (),
@@ -86,6 +91,7 @@ def benchmark(
     slow_images: int | None = None,
     slow: Collection[str] = (),
     half: str = "all",
+    upsampling: str = "bilinear",
     judge: Backbone | str | None = None,
     judge_weights: str | Path | None = None,
     explainers: Mapping[str, Explainer] | None = None,
@@ -124,6 +130,8 @@ def benchmark(
         slow: Names of further methods and measures that shall count as slow.
         half: ``"all"``, or the photos of ``"choosing"`` or ``"reporting"`` only; see
             :func:`ttame.benchmarking.halves.half_of`.
+        upsampling: ``"bilinear"``, or ``"nearest"``: every cell of a map stays a rectangle of one
+            value. An explainer that shows its masks in whole cells does so either way.
         judge: Another classifier that knows some of the classes, for the transfer score; itself or
             its source, as :func:`ttame.load_backbone` takes it.
         judge_weights: Weight file of a judge given by its source, instead of a download.
@@ -159,6 +167,8 @@ def benchmark(
             f"{jobs}, {batch_size} and {slow_images}"
         )
     check_seed(seed)
+    if upsampling not in UPSAMPLINGS:
+        raise unknown_name("upsampling", upsampling, UPSAMPLINGS)
     own, classifier = _subject(explainer, backbone, explainers or {})
     taken, others = mark_slow(
         slow,
@@ -179,6 +189,7 @@ def benchmark(
         seed=seed,
         judge=_judge(judge, judge_weights, classifier),
         half=half,
+        upsampling=upsampling,
     )
     place = str(device or next(classifier.parameters()).device)
     start = time.perf_counter()
@@ -316,10 +327,7 @@ def _result(plan: Plan, content: Mapping[str, Any], records: Mapping[Any, Any]) 
             "data": settings["data"],
             "versions": settings["versions"],
             "command": content.get("command", ""),
-            "settings": {
-                name: settings[name]
-                for name in ("half", "batch_size", "slow_images", "explainers", "methods")
-            },
+            "settings": {name: settings[name] for name in _SETTINGS},
         },
         broken=broken,
         seed=plan.seed,

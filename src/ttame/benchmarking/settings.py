@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import platform
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,7 @@ from ttame.benchmarking.benchmark_result import write_json
 from ttame.errors import InputError, StorageError
 from ttame.files import check_writable
 from ttame.images.listing import data_digest
+from ttame.methods.ttame import ttame_method
 
 if TYPE_CHECKING:
     from ttame.backbone.contract import Backbone
@@ -23,7 +25,10 @@ if TYPE_CHECKING:
     from ttame.metrics.case import Truth
 
 SETTINGS = "settings.json"
-_PACKAGES = ("torch", "torchvision", "timm", "numpy", "grad-cam", "captum", "numba")
+_PACKAGES = (
+    *("torch", "torchvision", "timm", "transformers", "numpy", "pillow"),
+    *("grad-cam", "captum", "numba"),
+)
 
 
 def describe_settings(plan: Plan, device: str) -> dict[str, Any]:
@@ -38,8 +43,8 @@ def describe_settings(plan: Plan, device: str) -> dict[str, Any]:
         "explainers": {
             name: {
                 "attention": fingerprint(item.attention),
-                "mask_form": item.mask_form,
-                "layers": list(item.backbone.layers),
+                **ttame_method(item).details(item.backbone),
+                "class_token_product": item.backbone.class_token_product,
             }
             for name, item in plan.explainers.items()
         },
@@ -57,6 +62,7 @@ def describe_settings(plan: Plan, device: str) -> dict[str, Any]:
             for item in plan.sets
         },
         "half": plan.half,
+        "upsampling": plan.upsampling,
         "batch_size": plan.batch_size,
         "slow_images": plan.slow_images,
         "slow": [method.name for method in plan.methods if method.slow]
@@ -71,13 +77,14 @@ def describe_settings(plan: Plan, device: str) -> dict[str, Any]:
 
 
 def describe_classifier(backbone: Backbone) -> dict[str, Any]:
-    """Return a classifier's name, source, fingerprint of its weights, and what it is given."""
+    """Return a classifier's name, source, weights' fingerprint, layers, and what it is given."""
     identity = backbone.identity
     return {
         "name": identity.name,
         "source": identity.source,
         "fingerprint": identity.fingerprint,
         "activation": backbone.activation,
+        "layers": list(backbone.layers),
         "preprocessing": backbone.preprocessing.to_dict(),
     }
 
@@ -85,7 +92,8 @@ def describe_classifier(backbone: Backbone) -> dict[str, Any]:
 def versions() -> dict[str, str | None]:
     """Return the versions of ttame, its code and what it computes with; None for a missing one."""
     found = {package: _version(package) for package in _PACKAGES}
-    return {"ttame": ttame.__version__, "ttame code": code_digest(), **found}
+    own = {"ttame": ttame.__version__, "ttame code": code_digest()}
+    return {**own, "python": platform.python_version(), **found}
 
 
 @cache

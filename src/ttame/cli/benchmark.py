@@ -71,6 +71,10 @@ def benchmark(
     half: Annotated[
         str, typer.Option("--half", help="all, choosing (to tune on) or reporting (to publish).")
     ] = "all",
+    upsampling: Annotated[
+        str,
+        typer.Option("--upsampling", help="bilinear, or nearest: cells of maps stay rectangles."),
+    ] = "bilinear",
     judge: Annotated[
         str | None, typer.Option("--judge", help="Another classifier, for the transfer score.")
     ] = None,
@@ -150,6 +154,7 @@ def benchmark(
                 slow_images=slow_images,
                 slow=split_list(slow) or (),
                 half=half,
+                upsampling=upsampling,
                 judge=judge,
                 judge_weights=judge_weights,
                 explainers=others,
@@ -270,12 +275,17 @@ def _command(arguments: Sequence[str]) -> str:
     Example:
         >>> _command(["benchmark", "--data", "my photos", "--out", "a", "--resume", "--seed", "1"])
         "ttame benchmark --data 'my photos' --seed 1 --out DIR"
+        >>> _command(["benchmark", "-j2", "-oa", "--data", "photos"])
+        'ttame benchmark --data photos --out DIR'
     """
     kept, skip = [], 0
     for argument in arguments:
         name, equals, _ = argument.partition("=")
+        value_attached = len(argument) > 2 and argument[:2] in _ELSEWHERE  # -j2
         if skip:
             skip -= 1
+        elif value_attached:
+            continue
         elif name in _ELSEWHERE:
             skip = 0 if equals else _ELSEWHERE[name]
         else:

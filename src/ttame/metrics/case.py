@@ -50,6 +50,7 @@ class Case:
         seeds: One seed per image, for everything that is drawn or tied.
         explain: The method again: ``(backbone, images, classes (B, n)) -> maps (B, n, h, w)``.
         gives_masks: The method's maps are masks in [0, 1] already.
+        upsampling: How they come to the size of the image, see ``ttame.masking.UPSAMPLINGS``.
         batch_size: Most images per forward pass.
         truth: Per image where the class is, or None where nobody marked it; empty if unknown.
         judge: Another classifier that knows some of the classes, for the transfer score.
@@ -64,6 +65,7 @@ class Case:
     seeds: tuple[int, ...]
     explain: MapFunction
     gives_masks: bool = False
+    upsampling: str = "bilinear"
     batch_size: int = 32
     truth: tuple[Truth | None, ...] = field(default=())
     judge: Backbone | None = None
@@ -130,7 +132,8 @@ class Case:
             images, wanted = normalised(backbone, pixels.clone()), classes.clone()[:, None]
         maps = self.explain(backbone, images, wanted)[:, 0]
         with torch.inference_mode():
-            return full_masks(without_nan(maps)[0], self.size, stretch=not self.gives_masks)
+            maps = without_nan(maps)[0]
+            return full_masks(maps, self.size, not self.gives_masks, self.upsampling)
 
 
 def normalised(backbone: Backbone, pixels: Tensor) -> Tensor:

@@ -270,6 +270,31 @@ def test_sheets_explain_photos_of_the_result(tmp_path):
     assert "T-TAME" in make_page(result, usual, worst)
 
 
+def test_a_few_easy_photos_make_no_rival_of_the_worst_cases(tmp_path):
+    folder = tiny_photos(tmp_path, 5)
+    result = made_result(photos=5)
+    table, column = result.per_image.copy(), "ad_50_matched"
+    names = sorted(map(str, folder.iterdir()))
+    table["file"] = [names[int(name[6:8])] for name in table["file"]]
+    # RISE is best on the two photos it has, Grad-CAM wins on the last one of its five.
+    table = table[~(table["method"].eq("rise") & table["file"].gt(names[1]))].copy()
+    table.loc[table["method"].eq("rise"), column] = -100.0
+    table.loc[table["method"].eq("gradcam") & table["file"].eq(names[4]), column] = -1.0
+    methods = [get_method("random")]
+    _, worst = make_sheets(replace(result, per_image=table), tiny_backbone(), methods, worst=2)
+    notes = " ".join(row.note for row in worst.rows)
+    assert "loses most to gradcam" in notes
+    assert "rise" not in notes
+
+
+def test_curves_over_fewer_photos_say_so():
+    curves = made_result().curves
+    curves["road_morf"]["n"] = {**curves["road_morf"]["n"], "rise": 3}
+    curves["road_lerf"]["n"] = curves["road_morf"]["n"]
+    assert "RISE (n=3)" not in make_page(made_result())
+    assert "RISE (n=3)" in make_page(replace(made_result(), curves=curves))
+
+
 def test_markup_escapes_whatever_is_no_markup():
     assert element("p", "<", element("b", "&"), id='"') == '<p id="&quot;">&lt;<b>&amp;</b></p>'
     assert nested({"a_b": [{"c": None}], "d": 0.5, "e": []}) == (

@@ -68,16 +68,19 @@ def curve_section(result: BenchmarkResult) -> Html:
         panel = _curve(name, curve, name.replace("_", " ") if metric is None else metric.title)
         if panel.lines:
             by_measure.setdefault(str(curve.get("measure", name)), []).append(panel)
-    styles, titles = method_styles(result.methods), _titles(result)
+    styles = method_styles(result.methods)
+    counts = {
+        str(curve.get("measure", name)): curve.get("n", {}) for name, curve in result.curves.items()
+    }
     return join(
         *(
             _figure(
-                panel_figure(panels, titles, styles),
+                panel_figure(panels, _titles(result, counts[measure]), styles),
                 f"curves-{number}",
                 f"Mean curves of {', '.join(panel.title for panel in panels)}, one line per "
                 "method; their areas are in the tables",
             )
-            for number, panels in enumerate(by_measure.values())
+            for number, (measure, panels) in enumerate(by_measure.items())
         )
     )
 
@@ -103,7 +106,9 @@ def cost_section(
     if not panels:
         return Html()
     styles = method_styles(result.methods)
-    figure = panel_figure(panels, _titles(result), styles, log_x=True)
+    cells = [item for column in main_columns(found) for item in column.cells.items()]
+    counts = {name: max(mean.n for other, mean in cells if other == name) for name, _ in cells}
+    figure = panel_figure(panels, _titles(result, counts), styles, log_x=True)
     alt = f"Quality against {label}, one point per method; the numbers are in the tables"
     return _figure(figure, "cost", alt)
 
@@ -125,5 +130,12 @@ def _figure(figure: Figure, name: str, alt: str, caption: str = "") -> Html:
     return element("figure", svg, element("figcaption", caption) if caption else "", class_="plot")
 
 
-def _titles(result: BenchmarkResult) -> dict[str, str]:
-    return {name: str(details.get("title") or name) for name, details in result.methods.items()}
+def _titles(result: BenchmarkResult, counts: Mapping[str, int] | None = None) -> dict[str, str]:
+    """Return how methods are called, with the number of photos of those that have fewer."""
+    counts = counts or {}
+    most = max(counts.values(), default=0)
+    return {
+        name: str(details.get("title") or name)
+        + (f" (n={counts[name]})" if counts.get(name, most) < most else "")
+        for name, details in result.methods.items()
+    }

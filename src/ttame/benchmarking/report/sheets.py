@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from ttame.benchmarking.means import leaders
 from ttame.benchmarking.plan import OWN
 from ttame.benchmarking.report.contact import Sheet, contact_sheet
 from ttame.benchmarking.report.worst import Worst, worst_cases
@@ -89,12 +90,13 @@ def _worst(result: BenchmarkResult, count: int, metric: str | None) -> list[Wors
         return []
     higher = bool(result.metrics[metric].higher_is_better)
     rivals = {
-        name: means[name][metric].mean
+        name: means[name][metric]
         for name, details in result.methods.items()
         if name != OWN and not details.get("control") and metric in means[name]
     }
-    rivals = {name: mean for name, mean in rivals.items() if math.isfinite(mean)}
-    best = (max if higher else min)(rivals, key=rivals.__getitem__) if rivals else None
+    rivals = {name: mean for name, mean in rivals.items() if math.isfinite(mean.mean)}
+    first = leaders(rivals, higher) or rivals
+    best = next((name for name in rivals if name in first), None)
     return worst_cases(table, OWN, metric, higher, best, count)
 
 
