@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, Protocol, TypeVar
+from dataclasses import fields, replace
+from typing import Any, Generic, Protocol, SupportsIndex, TypeVar
 
 from ttame.errors import InputError, unknown_name
 
@@ -95,6 +96,33 @@ class Registry(Generic[EntryT]):
         if name not in known:
             raise unknown_name(self.kind, name, known)
         return known[name]
+
+
+def reduced(entry: Any, protocol: SupportsIndex, lookup: Callable[[], Mapping[str, Any]]) -> Any:
+    """Pickle a registered entry by name, with what was changed of it: it may hold lambdas.
+
+    Args:
+        entry: A dataclass; one that is not registered is pickled as it is.
+        protocol: Of pickle.
+        lookup: A function of a module that returns all registered entries by name.
+
+    Returns:
+        What ``__reduce_ex__`` of the entry shall return.
+    """
+    known = lookup().get(entry.name)
+    if known is None or known.function is not entry.function:
+        return object.__reduce_ex__(entry, protocol)
+    values = {item.name: getattr(entry, item.name) for item in fields(entry)}
+    changes = {name: value for name, value in values.items() if value != getattr(known, name)}
+    return _restored, (lookup, entry.function.__module__, entry.name, changes)
+
+
+def _restored(
+    lookup: Callable[[], Mapping[str, Any]], home: str, name: str, changes: Mapping[str, Any]
+) -> Any:
+    # One that was registered outside this package is registered by importing its module.
+    importlib.import_module(home)
+    return replace(lookup()[name], **changes)
 
 
 def changed(entry: Entry, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from ttame.benchmarking.parallel import to_bytes
 from ttame.methods.registry import get_method
 
 OUTSIDE = """
@@ -33,7 +32,7 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_method_registered_elsewhere_reaches_another_process(outside: Path):
-    content = to_bytes(get_method("outside"))
+    content = pickle.dumps(get_method("outside"))
     assert pickle.loads(content).title == "Outside"
     (outside / "method.pickle").write_bytes(content)
     script = (

@@ -1,3 +1,7 @@
+import pickle
+from copy import deepcopy
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -48,3 +52,20 @@ def test_the_running_mean_does_not_depend_on_the_batches():
 def test_an_unknown_metric_is_refused():
     with pytest.raises(UnknownNameError, match="ad_50"):
         Measured("confidence", "ad_55")
+
+
+@pytest.mark.parametrize("name", measures())
+def test_a_running_metric_of_any_measure_can_be_sent_to_another_process(name: str):
+    measure = replace(get_measure(name), slow=True)
+    metric = Measured(measure, next(iter(measure.metrics(measure.options))))
+    metric._keep(torch.tensor([1.0, 4.0]))
+    sent = pickle.loads(pickle.dumps(metric))
+    assert sent.compute().item() == 2.5
+    assert sent.measure == measure
+    assert sent.higher_is_better == metric.higher_is_better
+
+
+def test_a_changed_option_is_sent_along():
+    measure = get_measure("confidence", rule="exact")
+    assert pickle.loads(pickle.dumps(measure)) == measure
+    assert deepcopy(measure) == measure

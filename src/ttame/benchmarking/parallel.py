@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-import io
 import logging
 import multiprocessing
 import os
 import pickle
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +18,6 @@ from ttame.benchmarking.engine import compute
 from ttame.benchmarking.lock import end_with_parent
 from ttame.benchmarking.records import RecordFile, Unit, record_path
 from ttame.errors import InputError, TtameError
-from ttame.methods.registry import Method, methods
-from ttame.metrics.measure import Measure, measures
 
 if TYPE_CHECKING:
     from ttame.benchmarking.plan import Plan
@@ -45,37 +40,6 @@ def share_out(units: Sequence[Unit], jobs: int) -> list[list[Unit]]:
     for unit in units:
         shares[(unit.batch + names.index(unit.method)) % jobs].append(unit)
     return shares
-
-
-def to_bytes(plan: Plan) -> bytes:
-    """Pickle a plan; registered methods and measures go by name, as they may hold lambdas."""
-    buffer = io.BytesIO()
-    _Pickler(buffer).dump(plan)
-    return buffer.getvalue()
-
-
-class _Pickler(pickle.Pickler):
-    def reducer_override(self, found: Any) -> Any:
-        registered: Mapping[str, Any] = {}
-        if isinstance(found, Method):
-            registered = methods()
-        elif isinstance(found, Measure):
-            registered = measures()
-        known = registered.get(found.name) if registered else None
-        if known is None or known.function is not found.function:
-            return NotImplemented
-        home = found.function.__module__
-        return _registered, (type(found), found.name, home, dict(found.options), found.slow)
-
-
-def _registered(
-    kind: type[Method | Measure], name: str, home: str, options: dict[str, Any], slow: bool
-) -> Method | Measure:
-    # One that was registered outside this package is registered by importing its module.
-    importlib.import_module(home)
-    known: Mapping[str, Any] = methods() if kind is Method else measures()
-    found: Method | Measure = replace(known[name], options=options, slow=slow)
-    return found
 
 
 def compute_in_processes(
@@ -108,7 +72,7 @@ def compute_in_processes(
         TtameError: A process died.
     """
     try:
-        content = to_bytes(plan)
+        content = pickle.dumps(plan)
     except Exception as error:
         raise InputError(
             "the classifier or a method cannot be sent to another process "

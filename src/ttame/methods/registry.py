@@ -9,14 +9,14 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 from torch import Tensor
 
 from ttame.backbone.contract import Backbone
 from ttame.errors import InputError
-from ttame.registry import Registry, changed
+from ttame.registry import Registry, changed, reduced
 
 MethodFunction = Callable[..., Tensor]
 
@@ -101,6 +101,9 @@ class Method:
                 f"{self.name!r}, got {tuple(maps.shape)}"
             )
         return maps.detach().float()
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        return reduced(self, protocol, methods)
 
     def with_options(self, **values: Any) -> Method:
         """Return the method under other settings.

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex
 
 from torch import Tensor
 
 from ttame.metrics.case import Case
-from ttame.registry import Registry, changed
+from ttame.registry import Registry, changed, reduced
 
 NEEDS = ("truth", "region", "pair", "judge", "maps")
 
@@ -78,6 +78,9 @@ class Measure:
     def __call__(self, case: Case) -> Scores:
         """Measure a case; exactly the metrics of :attr:`metrics`, each (B,)."""
         return self.function(case, **self.options)
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        return reduced(self, protocol, measures)
 
     def with_options(self, **values: Any) -> Measure:
         """Return the measure under other conventions.
