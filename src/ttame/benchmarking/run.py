@@ -72,7 +72,7 @@ _CONVENTIONS = {
     "share a pass up to a layer count as one",
     "peak_memory": "most that PyTorch held at once for the map of one photo, beyond what it held",
     "mask_space": "pixel: the mask multiplies the [0, 1] image, which is then normalised; measures "
-    "that do otherwise say so in their options",
+    "that fill otherwise say so in their options, SRG in its description",
 }
 
 
