@@ -21,7 +21,7 @@ from tiny_transformers import (
     torchvision_transformer,
     transformer,
 )
-from ttame.backbone.contributions import CONTRIBUTIONS, unit_maps
+from ttame.backbone.contributions import CONTRIBUTIONS, mixing, unit_maps
 from ttame.backbone.fingerprint import fingerprint
 from ttame.backbone.probe import probe_images
 from ttame.errors import BackboneError, UnknownNameError
@@ -47,12 +47,26 @@ def test_equals_the_sum_token_by_token(kind, values):
     images = photos()
     found = backbone(images).features[-1]
     probed = probe_images(SIZE, 3, backbone)
-    slow = slow_contributions(backbone.module, images, probed, first=1, kept=0.8)
+    slow = slow_contributions(backbone.module, images, probed, first=1)
     assert backbone.layers[-1] == CONTRIBUTIONS
     assert found.shape == (2, 16, 4, 6)
     torch.testing.assert_close(
         found, unit_maps(slow.view(2, 16, 4, 6)).detach(), rtol=1e-3, atol=1e-4
     )
+
+
+def test_mixing_by_hand():
+    before = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
+    attention = torch.tensor([[[[0.5, 0.5], [0.0, 1.0]]]])
+    values, path = torch.tensor([[[[1.0], [2.0]]]]), torch.tensor([[1.0], [0.0]])
+    after = torch.tensor([[[2.5, 0.0], [2.0, 1.0]]])  # before + attention @ values along path
+    kept, taken = mixing(before, after, attention, values, path)
+    torch.testing.assert_close(kept, torch.tensor([[0.4, 0.2]]))
+    torch.testing.assert_close(taken, torch.tensor([[[0.2, 0.4], [0.0, 0.8]]]))
+    # What points away from what the token became is no part of it.
+    kept, taken = mixing(before, after, attention, -values, path)
+    assert torch.equal(kept, torch.ones(1, 2))
+    assert torch.equal(taken, torch.zeros(1, 2, 2))
 
 
 def test_the_ways_of_computing_attention_agree():

@@ -6,9 +6,7 @@ import torch
 from torch import Tensor, nn
 
 
-def slow_contributions(
-    model: nn.Module, images: Tensor, probed: Tensor, first: int, kept: float
-) -> Tensor:
+def slow_contributions(model: nn.Module, images: Tensor, probed: Tensor, first: int) -> Tensor:
     """Return f (B, D, N), not scaled.
 
     Args:
@@ -16,23 +14,30 @@ def slow_contributions(
         images: (B, C, h, w).
         probed: Images at which the way from the last tokens to the final features is linearised.
         first: Index of the first block that counts.
-        kept: Share of the skip connection in tracing back.
     """
     prefix = model.num_prefix_tokens
     way = _way(model, probed)
     found = []
     for image in images:
-        weights, values = _attention(model, image[None])
+        weights, values, streams = _attention(model, image[None])
         tokens = weights[0].shape[-1]
         traced = torch.zeros(tokens - prefix, len(way))
         for index in reversed(range(first, len(weights))):
             back = torch.zeros_like(traced)
             if index + 1 < len(weights):
-                between = weights[index].mean(dim=0)
-                for j in range(tokens - prefix):
-                    back[j] = kept * traced[j]
-                    for i in range(tokens - prefix):
-                        back[j] += (1 - kept) * between[prefix + i, prefix + j] * traced[i]
+                for i in range(tokens - prefix):
+                    became = streams[index + 1][prefix + i]
+                    own = max(0.0, float(streams[index][prefix + i] @ became))
+                    taken = []
+                    for j in range(tokens - prefix):
+                        pairs = zip(weights[index], values[index], strict=True)
+                        brought = [h[prefix + i, prefix + j] * v[prefix + j] for h, v in pairs]
+                        summand = _projected(model.blocks[index], torch.cat(brought))
+                        taken.append(max(0.0, float(summand @ became)))
+                    total = own + sum(taken)
+                    back[i] += own / total * traced[i]
+                    for j, share in enumerate(taken):
+                        back[j] += share / total * traced[i]
             traced = back
             for j in range(tokens - prefix):
                 pairs = zip(weights[index], values[index], strict=True)
@@ -50,13 +55,16 @@ def _projected(block: nn.Module, mixed: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _attention(model: nn.Module, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """Attention (heads, T, T) and values (heads, T, d) of every block for one image."""
-    inputs = [
-        block.norm1.register_forward_hook(lambda _m, _i, out: normed.append(out[0]))
-        for block in model.blocks
-    ]
+def _attention(model: nn.Module, image: Tensor) -> tuple[list[Tensor], ...]:
+    """Attention (heads, T, T), values (heads, T, d) and input (T, C) of every block, one image."""
     normed: list[Tensor] = []
+    streams: list[Tensor] = []
+
+    def keep(_module: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> None:
+        streams.append(given[0][0])
+        normed.append(out[0])
+
+    inputs = [block.norm1.register_forward_hook(keep) for block in model.blocks]
     model(image)
     for handle in inputs:
         handle.remove()
@@ -68,7 +76,7 @@ def _attention(model: nn.Module, image: Tensor) -> tuple[list[Tensor], list[Tens
         scores = [query[:, h] @ key[:, h].T / width**0.5 for h in heads]
         weights.append(torch.stack([score.softmax(dim=1) for score in scores]))
         values.append(torch.stack([value[:, h] for h in heads]))
-    return weights, values
+    return weights, values, streams
 
 
 def _way(model: nn.Module, images: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ reads from its patches directly, beside the class token, is left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -35,9 +35,8 @@ if TYPE_CHECKING:
 CONTRIBUTIONS = "contributions"
 """Name of the layer."""
 
-# Both were chosen on photos of docs/faithfulness.md; see there.
+# Chosen on photos of docs/faithfulness.md; see there.
 _SHARE_OF_BLOCKS = 2 / 3
-_KEPT = 0.8  # share of a token that is its own on the way through a block, by the skip connection
 _TINY = 1e-12
 
 
@@ -58,45 +57,44 @@ class Contributions(nn.Module):
 
     For the blocks l that count, from the last one back,
 
-    ``f_l = P W_l (A_l[r, j] v_lj) + (k I + (1 - k) mean_heads(A_l))^T f_(l+1)``
+    ``f_l = P W_l (A_l[r, j] v_lj) + M_l^T f_(l+1)``
 
     with A_l[r, j] the attention that the class token r pays to patch j, v_lj the patch's values,
     W_l the block's way to the residual stream and P that from there to the final linear layer. The
     first term is what block l reads from the patches, the second traces what later blocks read back
-    through block l, as attention rollout does (Abnar and Zuidema, ACL 2020) with the share k = 0.8
-    of the skip connection. The map is that of the first block that counts, scaled to a root mean
-    square of 1 for each photo.
+    through block l: M_l[i, j] is the share of patch i behind the block that came from patch j, by
+    how far what it brought points to what patch i became there (see :func:`mixing`). The map is
+    that of the first block that counts, scaled to a root mean square of 1 for each photo.
 
     Args:
-        last: The last block, whose tokens have the layout and the grid of all of them.
+        blocks: All blocks in the order of execution; their tokens have one layout and grid.
         first: Place of the first attention that counts; all later ones do.
-        count: Number of attentions in one pass.
         paths: W_l of those that count, (C, heads * d) each.
         readouts: The tokens that the classifier reads; with several, their terms are added.
     """
 
     def __init__(
         self,
-        last: Candidate,
+        blocks: Sequence[Candidate],
         first: int,
-        count: int,
         paths: Sequence[Tensor],
         readouts: Sequence[Readout],
     ) -> None:
         super().__init__()
-        self.layout = last.layout
-        self.grid = last.grid
+        self.layout = blocks[-1].layout
+        self.grid = blocks[-1].grid
         self.first = first
-        self.count = count
+        self._blocks = {block.name: block.needs_copy for block in blocks}
         self._tokens = tuple(readout.token for readout in readouts)
         for place, path in enumerate(paths):
+            self.register_buffer(_path(place), path, False)
             for token, readout in enumerate(readouts):
-                self.register_buffer(_name(place, token), readout.matrix @ path, False)
+                self.register_buffer(_way(place, token), readout.matrix @ path, False)
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(D, H, W) at the probed input size; D is the width of the final linear layer."""
-        return (len(self.get_buffer(_name(0, 0))), *self.grid)
+        return (len(self.get_buffer(_way(0, 0))), *self.grid)
 
     @contextmanager
     def watching(self, model: nn.Module) -> Iterator[Callable[[Size], Tensor]]:
@@ -106,22 +104,25 @@ class Contributions(nn.Module):
             A function that returns the feature map (B, D, H, W) of the pass, given the height and
             width of its images.
         """
-        calls = _Calls(self._tokens, self.layout.prefix, self.first, self.count)
-        with watching(model, calls):
-            yield lambda image: self._map(calls, image)
+        # What the blocks before the first that counts give on is not needed.
+        needed = dict(list(self._blocks.items())[max(0, self.first - 1) : -1])
+        with listening(model, needed) as outputs:
+            calls = _Calls(self, outputs)
+            with watching(model, calls):
+                yield lambda image: self._map(calls, image)
 
     def _map(self, calls: _Calls, image: Size) -> Tensor:
-        if calls.place != self.count:
+        if calls.place != len(self._blocks):
             raise BackboneError(
-                f"expected {self.count} attention calls in one pass, saw {calls.place}: the layer "
-                f"{CONTRIBUTIONS!r} cannot be read here; choose other layers"
+                f"expected {len(self._blocks)} attention calls in one pass, saw {calls.place}: the "
+                f"layer {CONTRIBUTIONS!r} cannot be read here; choose other layers"
             )
         traced: Tensor | None = None
         for place in reversed(range(len(calls.shares))):
             own = self._read_by(place, calls.shares[place])
             if traced is not None:
-                mixed = calls.mixings[place].transpose(-2, -1) @ traced
-                own = own + _KEPT * traced + (1 - _KEPT) * mixed
+                kept, mixed = calls.mixings[place]
+                own = own + kept[..., None] * traced + mixed.transpose(-2, -1) @ traced
             traced = own
         if traced is None:  # pragma: no cover
             raise BackboneError("expected at least one block that counts")
@@ -130,14 +131,47 @@ class Contributions(nn.Module):
     def _read_by(self, place: int, shares: Sequence[Tensor]) -> Tensor:
         """Bring what a block reads from the patches (B, N, heads * d) to final features."""
         parts = [
-            F.linear(share, self.get_buffer(_name(place, token)).to(share.dtype))
+            F.linear(share, self.get_buffer(_way(place, token)).to(share.dtype))
             for token, share in enumerate(shares)
         ]
         return torch.stack(parts).sum(dim=0)
 
 
-def _name(place: int, token: int) -> str:
+def _way(place: int, token: int) -> str:
     return f"way_{place}_{token}"
+
+
+def _path(place: int) -> str:
+    return f"path_{place}"
+
+
+def mixing(
+    before: Tensor, after: Tensor, attention: Tensor, values: Tensor, path: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Tell which share of every token behind a block came from which token before it.
+
+    The token behind the block is a sum: itself before the block, by the skip connection, what the
+    attention brought from each other token, and what the MLP made of these. Of each summand counts
+    how far it points to the sum, ``max(0, <summand, sum>)``; the MLP's is left out, and the others
+    are scaled to add up to 1.
+
+    Args:
+        before: Tokens that enter the block, (B, N, C).
+        after: Tokens that leave it, (B, N, C).
+        attention: (B, heads, N, N), of row i to column j.
+        values: (B, heads, N, d).
+        path: (C, heads * d), from the heads side by side to the tokens.
+
+    Returns:
+        What each token kept of itself (B, N), and what it took from others (B, N, N).
+    """
+    batch, heads, tokens, width = values.shape
+    wanted = (after @ path.to(after.dtype)).view(batch, tokens, heads, width).transpose(1, 2)
+    taken = (attention * (wanted.to(values.dtype) @ values.transpose(-2, -1))).sum(dim=1)
+    taken = taken.float().clamp(min=0)
+    kept = (before.float() * after.float()).sum(dim=-1).clamp(min=0)
+    total = (kept + taken.sum(dim=-1)).clamp(min=_TINY)
+    return kept / total, taken / total[..., None]
 
 
 class _Calls(AttentionCalls):
@@ -145,32 +179,48 @@ class _Calls(AttentionCalls):
 
     Attributes:
         shares: For each, ``A[r, j] v_j`` of the patches j, (B, N, heads * d), per token r.
-        mixings: For each, the heads' mean attention between patches, (B, N, N).
+        mixings: For each but the last, :func:`mixing` of the patches.
     """
 
-    def __init__(self, tokens: Sequence[int], prefix: int, first: int, count: int) -> None:
+    def __init__(self, owner: Contributions, outputs: Mapping[str, Tensor]) -> None:
         super().__init__()
-        self.tokens = tokens
-        self.patches = slice(prefix, None)
-        self.counting = range(first, count)
+        self.owner = owner
+        self.outputs = outputs
+        self.patches = slice(owner.layout.prefix, None)
+        self.counting = range(owner.first, len(owner._blocks))
         self.place = 0
         self.shares: list[list[Tensor]] = []
-        self.mixings: list[Tensor] = []
+        self.mixings: list[tuple[Tensor, Tensor]] = []
+        self._mixed: tuple[Tensor, Tensor] | None = None  # of the block that is not over yet
 
     def see(self, attention: SelfAttention) -> None:
         """Keep what each patch gives to the tokens that are read, and to the other patches."""
+        self._finish_block()
         if self.place in self.counting:
-            values = attention.values()[:, :, self.patches]
+            values, tokens = attention.values()[:, :, self.patches], self.owner._tokens
             if self.place < self.counting[-1]:
                 weights = attention.rows(slice(None))
-                self.mixings.append(weights[:, :, self.patches, self.patches].mean(dim=1))
-                paid = [weights[:, :, read] for read in self.tokens]
+                self._mixed = weights[:, :, self.patches, self.patches], values
+                paid = [weights[:, :, read] for read in tokens]
             else:  # nothing is traced back through the last one
-                paid = [attention.rows(slice(read, read + 1))[:, :, 0] for read in self.tokens]
+                paid = [attention.rows(slice(read, read + 1))[:, :, 0] for read in tokens]
             self.shares.append(
                 [join_heads(part[..., self.patches, None] * values) for part in paid]
             )
         self.place += 1
+
+    def _finish_block(self) -> None:
+        """Trace the block before, whose output is known now."""
+        if self._mixed is None:
+            return
+        names = list(self.owner._blocks)
+        before, after = (
+            self.outputs[names[place]][:, self.patches]
+            for place in (self.place - 2, self.place - 1)
+        )
+        path = self.owner.get_buffer(_path(len(self.mixings)))
+        self.mixings.append(mixing(before, after, *self._mixed, path))
+        self._mixed = None
 
 
 def unit_maps(maps: Tensor) -> Tensor:
@@ -233,7 +283,7 @@ def find_contributions(
         readouts = find_readouts(model, images, alike[-1], linears[0])
         if any(readout.matrix.shape[1] != len(path) for readout in readouts for path in paths):
             raise BackboneError(f"the blocks of {name} do not share one residual stream")
-        return Contributions(alike[-1], first, count, paths, readouts)
+        return Contributions(alike, first, paths, readouts)
 
 
 class _Tokens(AttentionCalls):
