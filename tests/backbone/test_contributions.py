@@ -286,6 +286,9 @@ def test_low_precision_gives_nearly_the_same():
         with torch.autocast("cpu", torch.bfloat16):
             cast = backbone(images).features[-1]
         assert float((cast.float() - exact).abs().mean()) < 0.05
+        low = backbone.to(torch.bfloat16)(images.to(torch.bfloat16)).features[-1]
+        assert low.dtype == torch.bfloat16
+        assert float((low.float() - exact).abs().mean()) < 0.05
     assert torch.equal(unit_maps(torch.zeros(1, 2, 3, 3).half()), torch.zeros(1, 2, 3, 3).half())
 
 

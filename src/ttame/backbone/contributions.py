@@ -171,7 +171,7 @@ def mixing(
     taken = taken.float().clamp(min=0)
     kept = (before.float() * after.float()).sum(dim=-1).clamp(min=0)
     total = (kept + taken.sum(dim=-1)).clamp(min=_TINY)
-    return kept / total, taken / total[..., None]
+    return (kept / total).to(values.dtype), (taken / total[..., None]).to(values.dtype)
 
 
 class _Calls(AttentionCalls):
