@@ -113,7 +113,7 @@ def reduced(entry: Any, protocol: SupportsIndex, lookup: Callable[[], Mapping[st
     if known is None or known.function is not entry.function:
         return object.__reduce_ex__(entry, protocol)
     values = {item.name: getattr(entry, item.name) for item in fields(entry)}
-    changes = {name: value for name, value in values.items() if value != getattr(known, name)}
+    changes = {name: value for name, value in values.items() if value is not getattr(known, name)}
     return _restored, (lookup, entry.function.__module__, entry.name, changes)
 
 

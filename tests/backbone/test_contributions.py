@@ -63,6 +63,10 @@ def test_mixing_by_hand():
     kept, taken = mixing(before, after, attention, values, path)
     torch.testing.assert_close(kept, torch.tensor([[0.4, 0.2]]))
     torch.testing.assert_close(taken, torch.tensor([[[0.2, 0.4], [0.0, 0.8]]]))
+    large = (300 * torch.ones(1, 2, 8)).half()
+    wide, ways = (30 * torch.ones(1, 1, 2, 8)).half(), torch.eye(8).half()
+    kept, taken = mixing(large, large, attention.half(), wide, ways)
+    torch.testing.assert_close(kept + taken.sum(dim=-1), torch.ones(1, 2).half(), atol=2e-3, rtol=0)
     # What points away from what the token became is no part of it.
     kept, taken = mixing(before, after, attention, -values, path)
     assert torch.equal(kept, torch.ones(1, 2))

@@ -69,3 +69,5 @@ def test_a_changed_option_is_sent_along():
     measure = get_measure("confidence", rule="exact")
     assert pickle.loads(pickle.dumps(measure)) == measure
     assert deepcopy(measure) == measure
+    several = replace(measure, options={"shares": torch.ones(3)})
+    assert torch.equal(deepcopy(several).options["shares"], torch.ones(3))

@@ -87,7 +87,8 @@ class Contributions(nn.Module):
         self._blocks = {block.name: block.needs_copy for block in blocks}
         self._tokens = tuple(readout.token for readout in readouts)
         for place, path in enumerate(paths):
-            self.register_buffer(_path(place), path, False)
+            # A copy: without layer scale it is the classifier's own parameter.
+            self.register_buffer(_path(place), path.detach().clone(), False)
             for token, readout in enumerate(readouts):
                 self.register_buffer(_way(place, token), readout.matrix @ path, False)
 
@@ -166,10 +167,16 @@ def mixing(
         What each token kept of itself (B, N), and what it took from others (B, N, N).
     """
     batch, heads, tokens, width = values.shape
-    wanted = (after @ path.to(after.dtype)).view(batch, tokens, heads, width).transpose(1, 2)
-    taken = (attention * (wanted.to(values.dtype) @ values.transpose(-2, -1))).sum(dim=1)
+    # Its length cancels, and might overflow in half precision.
+    after = F.normalize(after.float(), dim=-1)
+    wanted = (
+        (after.to(values.dtype) @ path.to(values.dtype))
+        .view(batch, tokens, heads, width)
+        .transpose(1, 2)
+    )
+    taken = (attention * (wanted @ values.transpose(-2, -1))).sum(dim=1)
     taken = taken.float().clamp(min=0)
-    kept = (before.float() * after.float()).sum(dim=-1).clamp(min=0)
+    kept = (before.float() * after).sum(dim=-1).clamp(min=0)
     total = (kept + taken.sum(dim=-1)).clamp(min=_TINY)
     return (kept / total).to(values.dtype), (taken / total[..., None]).to(values.dtype)
 

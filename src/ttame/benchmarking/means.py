@@ -129,7 +129,9 @@ def leaders(means: Mapping[str, Mean], higher_is_better: bool | None) -> frozens
     values = {name: mean.mean for name, mean in known.items() if mean.n == most}
     target = max(values.values()) if higher_is_better else min(values.values())
     # Equal means of equal values in another order differ in their last bits.
-    return frozenset(n for n, value in values.items() if math.isclose(value, target, rel_tol=1e-9))
+    return frozenset(
+        n for n, value in values.items() if math.isclose(value, target, rel_tol=1e-9, abs_tol=1e-12)
+    )
 
 
 def means_to_json(means: Mapping[str, Mapping[str, Mean]]) -> dict[str, dict[str, Any]]:

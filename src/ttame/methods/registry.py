@@ -45,7 +45,8 @@ class Method:
         packages: Module names of optional packages it imports.
         control: It does not explain: it shows what a score is worth.
         gives_masks: It gives masks in [0, 1], which are not min-max normalised again.
-        upsampling: How its maps come to the size of the image, see ``ttame.masking.UPSAMPLINGS``.
+        upsampling: How its maps come to the size of the image, see ``ttame.masking.UPSAMPLINGS``; a
+            benchmark sets it to its own for all methods.
         details: ``backbone -> values`` for the results, for example the layer that was used.
         rebind: Makes the method for a changed copy of its classifier; None: it takes any
             classifier as it is. For methods that hold parts made for one classifier.
