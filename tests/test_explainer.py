@@ -362,6 +362,8 @@ def test_masks_of_whole_cells_have_the_size_of_the_image(images: Tensor) -> None
     assert torch.equal(cells, expected)
     size = (images.shape[-2], images.shape[-1])
     assert torch.equal(fine.resize(size).masks, fine.masks)
+    double = (2 * size[0], 2 * size[1])
+    assert torch.equal(fine.resize(double).masks[..., ::2, ::2], fine.masks)
     assert whole.summary()["upsampling"] == "nearest"
 
 

@@ -61,11 +61,12 @@ class Explanation:
         return float(self.probabilities[i, self.classes[i, j]])
 
     def resize(self, size: tuple[int, int]) -> Explanation:
-        """Return the same explanation with maps and masks resized bilinearly to (H, W)."""
+        """Return the same explanation at (H, W): maps bilinear, masks as the explainer upsamples."""
+        upsampling = self.provenance.get("upsampling", "bilinear")
         return replace(
             self,
             maps=masking.resize(self.maps.float(), size),
-            masks=masking.resize(self.masks.float(), size),
+            masks=masking.upsample(self.masks.float(), size, upsampling),
         )
 
     def overlay(self, i: int = 0, j: int = 0) -> Image.Image:
