@@ -61,7 +61,7 @@ class Explanation:
         return float(self.probabilities[i, self.classes[i, j]])
 
     def resize(self, size: tuple[int, int]) -> Explanation:
-        """Return the same explanation at (H, W): maps bilinear, masks as the explainer upsamples."""
+        """Return it at (H, W): maps resized bilinearly, masks as the explainer upsamples."""
         upsampling = self.provenance.get("upsampling", "bilinear")
         return replace(
             self,
