@@ -222,6 +222,19 @@ class Explainer(nn.Module):
         return replace(explanation, pixels=pixels, sources=tuple(names))
 
 
+def mask_settings(explainer: Explainer) -> dict[str, Any]:
+    """Return what decides how an explainer's features become masks, beside its weights."""
+    attention = explainer.attention
+    return {
+        "mask_form": explainer.mask_form,
+        "smoothing": explainer.smoothing,
+        "upsampling": explainer.upsampling,
+        "grid": attention.grid,
+        "branch": attention.branch,
+        "unit_cells": attention.unit_cells,
+    }
+
+
 def new_explainer(
     backbone: Backbone,
     head: str = "tied",
@@ -258,8 +271,7 @@ def new_explainer(
     """
     if mask_form not in masking.MASK_FORMS:
         raise unknown_name("mask form", mask_form, masking.MASK_FORMS)
-    if upsampling not in masking.UPSAMPLINGS:
-        raise unknown_name("upsampling", upsampling, masking.UPSAMPLINGS)
+    masking.check_upsampling(upsampling)
     if start not in ("cam", "random"):
         raise unknown_name("start", start, ("cam", "random"))
     if backbone.num_classes < 2:

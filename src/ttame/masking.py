@@ -152,14 +152,23 @@ UPSAMPLINGS: dict[str, Callable[[Tensor, tuple[int, int]], Tensor]] = {
 }
 
 
+def check_upsampling(name: str) -> None:
+    """Refuse what is not one of ``UPSAMPLINGS``.
+
+    Raises:
+        UnknownNameError: It is not.
+    """
+    if name not in UPSAMPLINGS:
+        raise unknown_name("upsampling", name, UPSAMPLINGS)
+
+
 def upsample(maps: Tensor, size: tuple[int, int], upsampling: str = "bilinear") -> Tensor:
     """Bring maps (B, n, h, w) to ``size`` = (H, W) by the name of the upsampling.
 
     Raises:
         UnknownNameError: ``upsampling`` is not one of ``UPSAMPLINGS``.
     """
-    if upsampling not in UPSAMPLINGS:
-        raise unknown_name("upsampling", upsampling, UPSAMPLINGS)
+    check_upsampling(upsampling)
     return UPSAMPLINGS[upsampling](maps, size)
 
 

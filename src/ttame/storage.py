@@ -83,6 +83,7 @@ def save(explainer: Explainer, folder: str | Path, dtype: torch.dtype | None = N
 def describe(explainer: Explainer) -> dict[str, Any]:
     """Return everything about an explainer but its weights, as plain values for JSON."""
     from ttame import __version__
+    from ttame.explainer import mask_settings
 
     backbone = explainer.backbone
     return {
@@ -101,12 +102,7 @@ def describe(explainer: Explainer) -> dict[str, Any]:
         },
         "attention": {
             "head": explainer.attention.head.name,
-            "mask_form": explainer.mask_form,
-            "smoothing": explainer.smoothing,
-            "upsampling": explainer.upsampling,
-            "grid": explainer.attention.grid,
-            "branch": explainer.attention.branch,
-            "unit_cells": explainer.attention.unit_cells,
+            **mask_settings(explainer),
             "parameters": sum(p.numel() for p in explainer.attention.parameters()),
         },
         **explainer.provenance,

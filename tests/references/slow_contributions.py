@@ -30,9 +30,8 @@ def slow_contributions(model: nn.Module, images: Tensor, probed: Tensor, first: 
                     own = max(0.0, float(streams[index][prefix + i] @ became))
                     taken = []
                     for j in range(tokens - prefix):
-                        pairs = zip(weights[index], values[index], strict=True)
-                        brought = [h[prefix + i, prefix + j] * v[prefix + j] for h, v in pairs]
-                        summand = _projected(model.blocks[index], torch.cat(brought))
+                        at = (prefix + i, prefix + j)
+                        summand = _brought(model.blocks[index], weights[index], values[index], at)
                         taken.append(max(0.0, float(summand @ became)))
                     total = own + sum(taken)
                     back[i] += own / total * traced[i]
@@ -40,17 +39,18 @@ def slow_contributions(model: nn.Module, images: Tensor, probed: Tensor, first: 
                         back[j] += share / total * traced[i]
             traced = back
             for j in range(tokens - prefix):
-                pairs = zip(weights[index], values[index], strict=True)
-                mixed = torch.cat(
-                    [head[0, prefix + j] * value[prefix + j] for head, value in pairs]
-                )
-                traced[j] += way @ _projected(model.blocks[index], mixed)
+                at = (0, prefix + j)
+                traced[j] += way @ _brought(model.blocks[index], weights[index], values[index], at)
         found.append(traced.T)
     return torch.stack(found)
 
 
-def _projected(block: nn.Module, mixed: Tensor) -> Tensor:
-    projected = block.attn.proj.weight @ mixed
+def _brought(block: nn.Module, weights: Tensor, values: Tensor, at: tuple[int, int]) -> Tensor:
+    """What a block's attention brings to the first token from the second."""
+    pairs = zip(weights, values, strict=True)
+    projected = block.attn.proj.weight @ torch.cat(
+        [head[at] * value[at[1]] for head, value in pairs]
+    )
     return projected * block.ls1.gamma if hasattr(block.ls1, "gamma") else projected
 
 

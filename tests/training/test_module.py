@@ -51,6 +51,12 @@ def all_maps(explainer: Explainer, pixels: Tensor) -> tuple[Tensor, Tensor]:
         return output.logits, explainer.attention(output.features)
 
 
+def whole_cells(maps: Tensor) -> Tensor:
+    """Bring maps (B, n, h, w) to 32 pixels a side, cell by cell."""
+    repeat = 32 // maps.shape[-1]
+    return maps.repeat_interleave(repeat, 2).repeat_interleave(repeat, 3)
+
+
 def test_the_classifier_is_no_part_of_the_training(config: Config) -> None:
     explainer, module, _ = made(config())
     names = {name for name, _ in module.named_parameters()}
@@ -92,8 +98,7 @@ def test_a_step_by_hand(
     masks = masking.to_masks(shown, form)
     full = F.interpolate(masks, (32, 32), mode="bilinear", align_corners=False)
     if upsampling == "nearest":
-        repeat = 32 // masks.shape[-1]
-        full = masks.repeat_interleave(repeat, 2).repeat_interleave(repeat, 3)
+        full = whole_cells(masks)
     normalise = explainer.backbone.preprocessing.normalise
     masked = {
         "black": normalise(batch.pixels * full),
@@ -186,8 +191,7 @@ def test_validation_scores_equal_the_slow_ones(config: Config, upsampling: str) 
         module.validation_step(batch, 0)
     logits, maps = all_maps(explainer, batch.pixels)
     if upsampling == "nearest":
-        repeat = 32 // maps.shape[-1]
-        maps = maps.repeat_interleave(repeat, 2).repeat_interleave(repeat, 3)
+        maps = whole_cells(maps)
     drops = []
     for share in (1.0, 0.5, 0.15):
         rows = [

@@ -84,7 +84,10 @@ class Contributions(nn.Module):
         self.layout = blocks[-1].layout
         self.grid = blocks[-1].grid
         self.first = first
-        self._blocks = {block.name: block.needs_copy for block in blocks}
+        self.count = len(blocks)
+        # What enters the first block that counts, and what each leaves but the last.
+        streams = blocks[max(0, first - 1) : -1]
+        self._streams = {block.name: block.needs_copy for block in streams}
         self._tokens = tuple(readout.token for readout in readouts)
         for place, path in enumerate(paths):
             # A copy: without layer scale it is the classifier's own parameter.
@@ -105,18 +108,16 @@ class Contributions(nn.Module):
             A function that returns the feature map (B, D, H, W) of the pass, given the height and
             width of its images.
         """
-        # What the blocks before the first that counts give on is not needed.
-        needed = dict(list(self._blocks.items())[max(0, self.first - 1) : -1])
-        with listening(model, needed) as outputs:
+        with listening(model, self._streams) as outputs:
             calls = _Calls(self, outputs)
             with watching(model, calls):
                 yield lambda image: self._map(calls, image)
 
     def _map(self, calls: _Calls, image: Size) -> Tensor:
-        if calls.place != len(self._blocks):
+        if calls.place != self.count:
             raise BackboneError(
-                f"expected {len(self._blocks)} attention calls in one pass, saw {calls.place}: the "
-                f"layer {CONTRIBUTIONS!r} cannot be read here; choose other layers"
+                f"expected {self.count} attention calls in one pass, saw {calls.place}: the layer "
+                f"{CONTRIBUTIONS!r} cannot be read here; choose other layers"
             )
         traced: Tensor | None = None
         for place in reversed(range(len(calls.shares))):
@@ -194,7 +195,7 @@ class _Calls(AttentionCalls):
         self.owner = owner
         self.outputs = outputs
         self.patches = slice(owner.layout.prefix, None)
-        self.counting = range(owner.first, len(owner._blocks))
+        self.counting = range(owner.first, owner.count)
         self.place = 0
         self.shares: list[list[Tensor]] = []
         self.mixings: list[tuple[Tensor, Tensor]] = []
@@ -220,12 +221,10 @@ class _Calls(AttentionCalls):
         """Trace the block before, whose output is known now."""
         if self._mixed is None:
             return
-        names = list(self.owner._blocks)
-        before, after = (
-            self.outputs[names[place]][:, self.patches]
-            for place in (self.place - 2, self.place - 1)
-        )
-        path = self.owner.get_buffer(_path(len(self.mixings)))
+        number = len(self.mixings)
+        names = list(self.owner._streams)[number : number + 2]
+        before, after = (self.outputs[name][:, self.patches] for name in names)
+        path = self.owner.get_buffer(_path(number))
         self.mixings.append(mixing(before, after, *self._mixed, path))
         self._mixed = None
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ttame.benchmarking.comparing import holm, sign_flip_p_values
-from ttame.benchmarking.means import Mean, column_means, finite, leaders
+from ttame.benchmarking.means import Mean, best_of, column_means, finite
 from ttame.benchmarking.ranking import critical_difference, friedman, photo_ranks
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ def compare(
         if table.shape[1] > 1:
             higher = metric.higher_is_better
             most = table.loc[:, table.count() == table.count().max()]
-            best = _best(most, higher)
+            means = {str(m): Mean(float(most[m].mean()), nan, nan, len(most)) for m in most}
+            best = str(best_of(means, higher))
             compared[name] = {**_with_best(table, best, seed), **_ranks(most, higher)}
     return {
         "level": LEVEL,
@@ -79,13 +80,6 @@ def _table(per_image: pd.DataFrame, rivals: Sequence[str], metric: str) -> pd.Da
     )
     present: pd.DataFrame = table[[name for name in rivals if name in table.columns]]
     return present
-
-
-def _best(most: pd.DataFrame, higher: bool) -> str:
-    """Return the first of the methods with the best mean; equal ones are equal everywhere."""
-    means = {str(name): Mean(float(most[name].mean()), nan, nan, len(most)) for name in most}
-    first = leaders(means, higher) or means
-    return next(name for name in means if name in first)
 
 
 def _with_best(table: pd.DataFrame, best: str, seed: int) -> dict[str, Any]:

@@ -134,6 +134,17 @@ def leaders(means: Mapping[str, Mean], higher_is_better: bool | None) -> frozens
     )
 
 
+def best_of(means: Mapping[str, Mean], higher_is_better: bool) -> str | None:
+    """Return the first of the :func:`leaders`, or the only one there is.
+
+    Example:
+        >>> best_of({"only": Mean(9.0, 8.0, 10.0, 5)}, True), best_of({}, True)
+        ('only', None)
+    """
+    first = leaders(means, higher_is_better) or means
+    return next((name for name in means if name in first), None)
+
+
 def means_to_json(means: Mapping[str, Mapping[str, Mean]]) -> dict[str, dict[str, Any]]:
     """Return ``<method>.<metric>.{mean,low,high,n}`` with None for NaN, as JSON knows none."""
     return {

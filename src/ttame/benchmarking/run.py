@@ -35,8 +35,8 @@ from ttame.benchmarking.report.sheets import make_sheets
 from ttame.benchmarking.scoring import problem
 from ttame.benchmarking.settings import check_free, describe_settings, open_folder
 from ttame.benchmarking.statistics import check_seed
-from ttame.errors import InputError, unknown_name
-from ttame.masking import UPSAMPLINGS
+from ttame.errors import InputError
+from ttame.masking import check_upsampling
 from ttame.metrics.transfer import judge_columns
 
 if TYPE_CHECKING:
@@ -167,8 +167,7 @@ def benchmark(
             f"{jobs}, {batch_size} and {slow_images}"
         )
     check_seed(seed)
-    if upsampling not in UPSAMPLINGS:
-        raise unknown_name("upsampling", upsampling, UPSAMPLINGS)
+    check_upsampling(upsampling)
     own, classifier = _subject(explainer, backbone, explainers or {})
     taken, others = mark_slow(
         slow,

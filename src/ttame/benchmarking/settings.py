@@ -15,9 +15,9 @@ import ttame
 from ttame.backbone.fingerprint import fingerprint
 from ttame.benchmarking.benchmark_result import write_json
 from ttame.errors import InputError, StorageError
+from ttame.explainer import mask_settings
 from ttame.files import check_writable
 from ttame.images.listing import data_digest
-from ttame.methods.ttame import ttame_method
 
 if TYPE_CHECKING:
     from ttame.backbone.contract import Backbone
@@ -43,7 +43,8 @@ def describe_settings(plan: Plan, device: str) -> dict[str, Any]:
         "explainers": {
             name: {
                 "attention": fingerprint(item.attention),
-                **ttame_method(item).details(item.backbone),
+                "layers": list(item.backbone.layers),
+                **mask_settings(item),
                 "class_token_product": item.backbone.class_token_product,
             }
             for name, item in plan.explainers.items()
@@ -109,8 +110,8 @@ def code_digest() -> str:
     home = Path(ttame.__file__).parent
     digest = hashlib.sha256()
     for path in sorted(home.rglob("*.py")):
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
-        digest.update(f"{path.relative_to(home).as_posix()}\0{content}\n".encode())
+        digest.update(f"{path.relative_to(home).as_posix()}\0".encode())
+        digest.update(path.read_bytes() + b"\0")
     return digest.hexdigest()
 
 

@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 import torch
 
 from ttame.errors import InputError
+from ttame.explainer import Explainer, mask_settings
 from ttame.heads import DirectedHead, class_directions
 from ttame.methods.registry import Method
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ttame.backbone.contract import Backbone
-    from ttame.explainer import Explainer
 
 
 def ttame_method(explainer: Explainer, name: str = "ttame", title: str = "T-TAME") -> Method:
@@ -57,12 +57,7 @@ def ttame_method(explainer: Explainer, name: str = "ttame", title: str = "T-TAME
         needs=("explainer",),
         details=lambda _: {
             "layers": list(explainer.backbone.layers),
-            "mask_form": explainer.mask_form,
-            "smoothing": explainer.smoothing,
-            "upsampling": explainer.upsampling,
-            "grid": explainer.attention.grid,
-            "branch": explainer.attention.branch,
-            "unit_cells": explainer.attention.unit_cells,
+            **mask_settings(explainer),
         },
         rebind=rebind,
     )
@@ -84,7 +79,6 @@ def rebound(explainer: Explainer, backbone: Backbone) -> Explainer:
         An explainer of the copy.
     """
     from ttame.backbone.registry import load_backbone
-    from ttame.explainer import Explainer
 
     attention = deepcopy(explainer.attention)
     weights = backbone.class_weights

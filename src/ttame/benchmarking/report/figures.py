@@ -92,8 +92,8 @@ def cost_section(
     label: str,
 ) -> Html:
     """Return one scatter per main metric of quality against cost; better is always up."""
-    panels = []
-    for column in main_columns(found):
+    panels, columns = [], main_columns(found)
+    for column in columns:
         lines = {
             name: ([costs[name]], [mean.mean])
             for name, mean in column.cells.items()
@@ -106,7 +106,7 @@ def cost_section(
     if not panels:
         return Html()
     styles = method_styles(result.methods)
-    cells = [item for column in main_columns(found) for item in column.cells.items()]
+    cells = [item for column in columns for item in column.cells.items()]
     counts = {name: max(mean.n for other, mean in cells if other == name) for name, _ in cells}
     figure = panel_figure(panels, _titles(result, counts), styles, log_x=True)
     alt = f"Quality against {label}, one point per method; the numbers are in the tables"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ttame.benchmarking.means import leaders
+from ttame.benchmarking.means import best_of
 from ttame.benchmarking.plan import OWN
 from ttame.benchmarking.report.contact import Sheet, contact_sheet
 from ttame.benchmarking.report.worst import Worst, worst_cases
@@ -95,9 +95,7 @@ def _worst(result: BenchmarkResult, count: int, metric: str | None) -> list[Wors
         if name != OWN and not details.get("control") and metric in means[name]
     }
     rivals = {name: mean for name, mean in rivals.items() if math.isfinite(mean.mean)}
-    first = leaders(rivals, higher) or rivals
-    best = next((name for name in rivals if name in first), None)
-    return worst_cases(table, OWN, metric, higher, best, count)
+    return worst_cases(table, OWN, metric, higher, best_of(rivals, higher), count)
 
 
 def _sheet(
