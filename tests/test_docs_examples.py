@@ -21,7 +21,7 @@ from ttame.benchmarking.benchmark_result import BenchmarkResult
 from ttame.errors import InputError
 from ttame.methods.registry import get_method, methods
 from ttame.metrics.confidence import average_drop
-from ttame.metrics.insertion import blurred
+from ttame.metrics.fills import blurred
 from ttame.metrics.measure import get_measure, measures
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -33,11 +33,14 @@ def test_lies_between_its_parts(drop, coherent, simple):
     assert min(parts) - 1e-6 <= value <= max(parts) + 1e-6
 
 
-def test_the_measure_masks_classifies_and_explains_the_masked_image():
+# The tiny classifier's mean colour is 0.5.
+@pytest.mark.parametrize(("fill", "colour"), [("black", 0.0), ("mean", 0.5)])
+def test_the_measure_masks_classifies_and_explains_the_masked_image(fill, colour):
     case = make_case(images=3)
-    values = get_measure("adcc")(case).values
+    values = get_measure("adcc", fill=fill)(case).values
     for index in range(3):
-        masked = case.pixels[index : index + 1] * case.masks[index]
+        mask = case.masks[index]
+        masked = case.pixels[index : index + 1] * mask + colour * (1 - mask)
         images = case.backbone.preprocessing.normalise(masked)
         o = case.backbone.logits(images).double().softmax(dim=1)[0, case.classes[index]]
         drop = max(0.0, (case.p[index] - o).item()) / case.p[index].item()

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from tiny_cases import make_case
-from ttame.errors import InputError, UnknownNameError
+from ttame.errors import InputError
 from ttame.metrics.case import normalised
-from ttame.metrics.insertion import blurred, fill_photos, insertion_deletion
+from ttame.metrics.insertion import insertion_deletion
 from ttame.metrics.measure import get_measure
 from ttame.metrics.perturbation import counts, mean_height
 
@@ -91,13 +91,8 @@ def test_hand_computed_area_and_counts():
     assert counts(3, 6)[-1] == 3
 
 
-def test_fills_are_what_they_say():
-    case = make_case(images=1, size=(32, 48))
-    assert torch.equal(fill_photos(case, "mean"), torch.full_like(case.pixels, 0.5))
-    flat = torch.full((1, 3, 4, 4), 0.3)
-    torch.testing.assert_close(blurred(flat), flat)
-    with pytest.raises(UnknownNameError, match="blur"):
-        insertion_deletion(case, insertion_fill="blurr")
+def test_fewer_than_one_step_is_refused():
+    case = make_case(images=1)
     with pytest.raises(InputError, match="at least 1 step"):
         insertion_deletion(case, steps=0)
 

@@ -10,9 +10,10 @@ from ttame.metrics.srg import cell_means, cell_numbers, grid_of, srg
 
 @pytest.mark.parametrize("size", [(32, 32), (32, 48)])
 @pytest.mark.parametrize("steps", [5, 100])
-def test_equals_the_slow_reference(size, steps):
+@pytest.mark.parametrize(("fill", "colour"), [("photo_mean", None), ("black", torch.zeros(3))])
+def test_equals_the_slow_reference(size, steps, fill, colour):
     case = make_case(images=3, size=size, masks=torch.rand(3, *size))
-    scores = srg(case, steps, cell=8)
+    scores = srg(case, steps, cell=8, fill=fill)
     for image in range(3):
         expected = slow_srg(
             case.backbone,
@@ -21,6 +22,7 @@ def test_equals_the_slow_reference(size, steps):
             int(case.classes[image]),
             8,
             steps,
+            colour,
         )
         assert scores.values["srg"][image].item() == pytest.approx(expected, abs=1e-5)
 

@@ -14,11 +14,12 @@ from ttame.metrics.transfer import judged_classes, resized_pixels
 NAMES = {"transfer_ad_100_matched", "transfer_ad_50_matched", "transfer_ad_15_matched"}
 
 
-def test_the_classifier_as_its_own_judge_gives_the_area_matched_average_drop():
+@pytest.mark.parametrize("fill", ["black", "mean"])
+def test_the_classifier_as_its_own_judge_gives_the_area_matched_average_drop(fill):
     case = make_case(images=5)
     judged = make_case(images=5, judge=case.backbone)
-    found = get_measure("transfer")(judged).values
-    own = get_measure("confidence")(case).values
+    found = get_measure("transfer", fill=fill)(judged).values
+    own = get_measure("confidence", fill=fill)(case).values
     assert set(found) == NAMES
     for name, values in found.items():
         torch.testing.assert_close(values, own[name.removeprefix("transfer_")], atol=1e-4, rtol=0)

@@ -11,9 +11,19 @@ from ttame.backbone.contract import Backbone
 
 
 def slow_srg(
-    backbone: Backbone, photo: Tensor, mask: Tensor, index: int, cell: int, steps: int
+    backbone: Backbone,
+    photo: Tensor,
+    mask: Tensor,
+    index: int,
+    cell: int,
+    steps: int,
+    colour: Tensor | None = None,
 ) -> float:
-    """SRG of photo (C, H, W) and mask (H, W) over square cells that divide the photo."""
+    """SRG of photo (C, H, W) and mask (H, W) over square cells that divide the photo.
+
+    Cells become a colour (C,), that of the photo's mean where none is given.
+    """
+    colour = photo.mean(dim=(1, 2)) if colour is None else colour
     height, width = mask.shape
     corners = [(y, x) for y in range(0, height, cell) for x in range(0, width, cell)]
     influence = {
@@ -27,7 +37,7 @@ def slow_srg(
         for step in range(steps + 1):
             occluded = photo.clone()
             for y, x in order[: round(step * len(order) / steps)]:
-                occluded[:, y : y + cell, x : x + cell] = photo.mean(dim=(1, 2))[:, None, None]
+                occluded[:, y : y + cell, x : x + cell] = colour[:, None, None]
             with torch.no_grad():
                 images = backbone.preprocessing.normalise(occluded[None])
                 logits.append(float(backbone.logits(images)[0, index]))

@@ -9,6 +9,7 @@ import torch
 from ttame.masking import apply_mask
 from ttame.metrics.confidence import average_drop
 from ttame.metrics.faithfulness import mask_area
+from ttame.metrics.fills import fill_photos
 from ttame.metrics.measure import Metric, Scores, register
 from ttame.metrics.similarity import pearson
 
@@ -97,21 +98,26 @@ def adcc(drop: Tensor, coherency: Tensor, complexity: Tensor) -> Tensor:
         "coherency": Metric("coherency", higher_is_better=True, unit="%"),
         "adcc": Metric("ADCC", higher_is_better=True, unit="%"),
     },
+    options={"fill": "black"},
     passes=lambda _: 1,
 )
-def average_drop_coherency_complexity(case: Case) -> Scores:
+def average_drop_coherency_complexity(case: Case, fill: str = "black") -> Scores:
     """Mask each image by its soft map, classify and explain the masked image.
 
-    The mask multiplies the [0, 1] image (removed = black), as for ``ad_100``. Costs one forward
-    pass and one more explanation. The three parts are combined image by image.
+    The mask multiplies the [0, 1] image, as for ``ad_100``. Costs one forward pass and one more
+    explanation. The three parts are combined image by image.
 
     Args:
         case: Photos, masks and the method.
+        fill: What masked pixels become, one of :data:`ttame.metrics.fills.FILLS`.
 
     Returns:
         ``complexity``, ``coherency`` and ``adcc``, in percent as in the paper.
+
+    Raises:
+        UnknownNameError: The fill is unknown.
     """
-    masked = apply_mask(case.pixels, case.masks[:, None], 0.0)
+    masked = apply_mask(case.pixels, case.masks[:, None], fill_photos(case, fill))
     drop = average_drop(case.p, case.probabilities(masked))
     simple, coherent = complexity(case.masks), coherency(case.masks, case.masks_of(masked))
     return Scores(

@@ -9,7 +9,7 @@ import torch
 
 from ttame.masking import apply_mask
 from ttame.metrics.faithfulness import CONFIDENCE_METRICS, mask_area
-from ttame.metrics.insertion import fill_photos
+from ttame.metrics.fills import fill_photos
 from ttame.metrics.measure import Metric, Scores, register
 from ttame.metrics.shares import area_matched, cut_to_shares
 
@@ -65,9 +65,7 @@ def confidence(
         case: Photos and masks.
         shares: Shares of the pixels that stay, most important first, in (0, 1].
         rule: ``"quantile"`` or ``"exact"``, see :func:`ttame.metrics.shares.cut_to_shares`.
-        fill: What masked pixels become, one of :data:`ttame.metrics.insertion.FILLS`. ``"black"``
-            is the paper's pixel mask space (the mask multiplies the [0, 1] image), ``"mean"`` its
-            normalised mask space (the mask multiplies the normalised image).
+        fill: What masked pixels become, one of :data:`ttame.metrics.fills.FILLS`.
 
     Returns:
         ``ad_100``, ``ic_100``, ``ag_100``, ..., ``ag_15_matched`` in percent and ``mask_area``.

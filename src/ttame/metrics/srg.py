@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ttame.errors import InputError
+from ttame.metrics.fills import fill_photos
 from ttame.metrics.measure import Metric, Scores, register
 from ttame.metrics.perturbation import (
     counts,
@@ -68,12 +69,17 @@ def cell_means(masks: Tensor, numbers: Tensor) -> Tensor:
     title="Symmetric relevance gain",
     paper="Bluecher et al., TMLR 2024 (arXiv 2401.06654)",
     metrics={"srg": Metric("SRG", True)},
-    options={"steps": DEFAULT_STEPS, "cell": DEFAULT_CELL},
+    options={"steps": DEFAULT_STEPS, "cell": DEFAULT_CELL, "fill": "photo_mean"},
     passes=lambda options: 2 * options["steps"],
     slow=True,
 )
-def srg(case: Case, steps: int = DEFAULT_STEPS, cell: int = DEFAULT_CELL) -> Scores:
-    """Occlude cells with the photo's mean colour, in both orders, and compare the class' logits.
+def srg(
+    case: Case,
+    steps: int = DEFAULT_STEPS,
+    cell: int = DEFAULT_CELL,
+    fill: str = "photo_mean",
+) -> Scores:
+    """Occlude cells, in both orders, and compare the class' logits.
 
     ``SRG = (AUC of least influential first - AUC of most influential first) / steps``: the mean
     difference in logits. A random map has the expectation 0, the negated map the negated value,
@@ -83,6 +89,8 @@ def srg(case: Case, steps: int = DEFAULT_STEPS, cell: int = DEFAULT_CELL) -> Sco
         case: Photos and masks.
         steps: Equal steps from no cell to all cells; at most as many as there are cells.
         cell: About how many pixels a cell is high and wide. Its influence is the mask's mean in it.
+        fill: What occludes them, one of :data:`ttame.metrics.fills.FILLS`; the photo's own mean
+            colour is the paper's.
 
     Returns:
         ``srg``, in units of the logit; curves ``srg_least_first`` and ``srg_most_first``, the class
@@ -90,18 +98,19 @@ def srg(case: Case, steps: int = DEFAULT_STEPS, cell: int = DEFAULT_CELL) -> Sco
 
     Raises:
         InputError: There are fewer than 1 steps, or the cells are smaller than 1 pixel.
+        UnknownNameError: The fill is unknown.
     """
     numbers = cell_numbers(case.size, grid_of(case.size, cell)).to(case.pixels.device)
     influence = cell_means(case.masks, numbers)
     cells = influence.shape[1]
     removed = counts(cells, min(steps, cells))
-    mean = case.pixels.mean(dim=(2, 3), keepdim=True)
+    occluded = fill_photos(case, fill)
 
     def curve(most_first: bool, numbers_removed: list[int]) -> Tensor:
         ranks = removal_ranks(influence[:, None], case.seeds, most_first)[:, 0]
         when = ranks[:, numbers][:, None]
         logits = logits_along(
-            case, numbers_removed, lambda count: torch.where(when < count, mean, case.pixels)
+            case, numbers_removed, lambda count: torch.where(when < count, occluded, case.pixels)
         )
         return of_classes(logits, case.classes)
 

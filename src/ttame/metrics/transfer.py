@@ -13,6 +13,7 @@ from ttame.activation import are_predicted, probabilities
 from ttame.errors import InputError, unknown_name
 from ttame.masking import apply_mask
 from ttame.metrics.confidence import average_drop
+from ttame.metrics.fills import fill_photos
 from ttame.metrics.keeping import DEFAULT_SHARES, metric_name
 from ttame.metrics.measure import Metric, Scores, register
 from ttame.metrics.shares import area_matched, cut_to_shares
@@ -108,10 +109,10 @@ def _metrics(options: Mapping[str, Any]) -> dict[str, Metric]:
     paper="ours: area-matched average drop, judged by another architecture",
     needs=("judge",),
     metrics=_metrics,
-    options={"shares": DEFAULT_SHARES},
+    options={"shares": DEFAULT_SHARES, "fill": "black"},
     passes=lambda options: 1 + len(options["shares"]),
 )
-def transfer(case: Case, shares: Sequence[float] = DEFAULT_SHARES) -> Scores:
+def transfer(case: Case, shares: Sequence[float] = DEFAULT_SHARES, fill: str = "black") -> Scores:
     """Mask each image as ``ad_..._matched`` does and let another classifier judge what is left.
 
     A mask that works only on the classifier it was made for is adversarial: the judge's confidence
@@ -124,6 +125,8 @@ def transfer(case: Case, shares: Sequence[float] = DEFAULT_SHARES) -> Scores:
         case: Photos, masks and the judge. The judge sees the explained classifier's view of the
             photo, resized to its own input size.
         shares: Shares of the pixels that stay, most important first, in (0, 1].
+        fill: What masked pixels become, one of :data:`ttame.metrics.fills.FILLS`. ``"mean"`` is
+            the mean colour of the explained classifier.
 
     Returns:
         ``transfer_ad_100_matched``, ... in percent; NaN where the judge disagrees or does not know
@@ -131,6 +134,7 @@ def transfer(case: Case, shares: Sequence[float] = DEFAULT_SHARES) -> Scores:
 
     Raises:
         InputError: There is no judge, or it does not know the classes.
+        UnknownNameError: The fill is unknown.
     """
     judge = case.judge
     if judge is None:
@@ -148,9 +152,10 @@ def transfer(case: Case, shares: Sequence[float] = DEFAULT_SHARES) -> Scores:
     agrees = are_predicted(full, case.classes, judge.activation)
     p = probabilities(full, judge.activation).gather(1, case.classes[:, None])[:, 0]
     masks = cut_to_shares(area_matched(case.masks, case.seeds), shares)
+    beneath = fill_photos(case, fill)
     values = {}
     for share, mask in zip(shares, masks.unbind(dim=1), strict=True):
-        masked = judged(apply_mask(case.pixels, mask[:, None], 0.0))
+        masked = judged(apply_mask(case.pixels, mask[:, None], beneath))
         o = probabilities(masked, judge.activation).gather(1, case.classes[:, None])[:, 0]
         name = metric_name("transfer_ad", share, matched=True)
         values[name] = average_drop(p, o).masked_fill(~agrees, torch.nan)
