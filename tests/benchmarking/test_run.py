@@ -399,15 +399,20 @@ def test_without_an_explainer_the_others_are_compared(photos):
         data=photos, backbone=backbone, methods=["random"], measures=["ad_50"], images=2
     )
     assert list(result.methods) == ["random"]
-    with pytest.raises(InputError, match="'ttame' needs an explainer"):
-        ttame.benchmark(data=photos, backbone=backbone, methods=["ttame"])
+    for name, option in (("ttame", "--explainer"), ("lcam_img", "--also lcam_img=")):
+        with pytest.raises(InputError, match=f"'{name}' needs an explainer; .*{option}"):
+            ttame.benchmark(data=photos, backbone=backbone, methods=[name])
 
 
 def test_several_explainers_of_one_classifier(explainer, photos):
     torch.manual_seed(1)
     other = ttame.new_explainer(tiny_backbone(), start="random")
-    result = run(explainer, photos, methods=[], explainers={"random start": other})
-    assert [details["title"] for details in result.methods.values()] == ["T-TAME", "random start"]
+    others = {"random start": other, "lcam_img": other}
+    result = run(explainer, photos, methods=["lcam_img"], explainers=others)
+    details = result.methods.values()
+    titles = ["T-TAME", "random start", "L-CAM-Img"]
+    assert [method["title"] for method in details] == titles
+    assert ["Gkartzonika" in method["paper"] for method in details] == [False, False, True]
     assert not result.values("ttame").equals(result.values("random start"))
     stranger = ttame.new_explainer(tiny_backbone(seed=3))
     with pytest.raises(InputError, match="compare explainers of one classifier"):

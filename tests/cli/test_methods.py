@@ -3,6 +3,7 @@ from __future__ import annotations
 import sys
 
 from ttame.methods.registry import methods
+from ttame.methods.trained import TRAINED
 
 
 def _row(text, name):
@@ -19,7 +20,12 @@ def test_every_method_has_its_row(call):
         assert ("(control" in row) == method.control
         assert ("slow)" in row) == method.slow
         assert method.paper.split(",")[0] in row
+    for name, trained in TRAINED.items():
+        row = _row(result.stdout, name)
+        for text in (trained.title, f"explainer ({trained.option})", trained.paper.split(",")[0]):
+            assert text in row
     assert "control: explains nothing" in result.stdout
+    assert "explainer: is trained" in result.stdout
     assert "slow: explains only the first few photos" in result.stdout
 
 

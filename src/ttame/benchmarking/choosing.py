@@ -7,11 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ttame.benchmarking.halves import arrange, photo_seed
-from ttame.benchmarking.plan import OWN, PhotoSet
+from ttame.benchmarking.plan import PhotoSet
 from ttame.errors import InputError, unknown_name
 from ttame.images.listing import list_photos
 from ttame.methods.registry import Method, get_method
 from ttame.methods.registry import methods as registered_methods
+from ttame.methods.trained import TRAINED
 from ttame.metrics.measure import Measure, measures
 
 if TYPE_CHECKING:
@@ -42,16 +43,14 @@ def choose_methods(
 
     Raises:
         UnknownNameError: There is no such method.
-        InputError: A package is missing, a name comes twice, or ``"ttame"`` has no explainer.
+        InputError: A package is missing, a name comes twice, or a trained method has no explainer.
     """
     if _all(wanted):
         chosen = [found for name, found in registered_methods().items() if name not in explainers]
     else:
         names = [wanted] if isinstance(wanted, str) else list(wanted or ())
-        if OWN in names and OWN not in explainers:
-            raise InputError("the method 'ttame' needs an explainer; give one (--explainer)")
         chosen = [
-            item if isinstance(item, Method) else get_method(item)
+            item if isinstance(item, Method) else _untrained(item)
             for item in names
             if isinstance(item, Method) or item not in explainers
         ]
@@ -59,6 +58,13 @@ def choose_methods(
     if len(set(every)) != len(every) or not every:
         raise InputError(f"expected different methods, at least one, got {', '.join(every)}")
     return tuple(chosen)
+
+
+def _untrained(name: str) -> Method:
+    if name in TRAINED:
+        given_by = TRAINED[name].option
+        raise InputError(f"the method {name!r} needs an explainer; give one ({given_by})")
+    return get_method(name)
 
 
 def choose_measures(

@@ -95,10 +95,7 @@ class Plan:
     @cached_property
     def methods(self) -> tuple[Method, ...]:
         """All methods in the order of the results, explainers first."""
-        own = (
-            ttame_method(explainer, name, "T-TAME" if name == OWN else name)
-            for name, explainer in self.explainers.items()
-        )
+        own = (ttame_method(explainer, name) for name, explainer in self.explainers.items())
         return tuple(replace(item, upsampling=self.upsampling) for item in (*own, *self.others))
 
     def count(self, photo_set: PhotoSet, slow: bool) -> int:

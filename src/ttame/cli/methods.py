@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 _MARKS = """\
 control: explains nothing, but shows what a score is worth
+explainer: is trained (ttame train) and takes part as an explainer folder
 slow: explains only the first few photos of a set, unless all are asked for"""
 
 
@@ -21,14 +22,28 @@ def methods() -> None:
     from rich.table import Table
 
     from ttame.methods.registry import methods as registered
+    from ttame.methods.trained import TRAINED
 
     table = Table(box=box.SIMPLE_HEAD, caption=_MARKS, caption_justify="left")
     table.add_column("name", style="bold", no_wrap=True)
     for heading in ("title", "needs", "cost per photo", "paper"):
         table.add_column(heading, overflow="fold")
-    for method in registered().values():
-        cells = (method.name, method.title, _needs(method), _cost(method), method.paper)
-        table.add_row(*(escape(cell) for cell in cells))
+    rows = [
+        (method.name, method.title, _needs(method), _cost(method), method.paper)
+        for method in registered().values()
+    ]
+    rows += [
+        (
+            name,
+            method.title,
+            f"{', '.join(method.needs)} ({method.option})",
+            method.cost,
+            method.paper,
+        )
+        for name, method in TRAINED.items()
+    ]
+    for row in sorted(rows):
+        table.add_row(*(escape(cell) for cell in row))
     stdout().print(table)
 
 

@@ -1,4 +1,4 @@
-"""T-TAME as a method among others."""
+"""Explainers as methods among others."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ttame.errors import InputError
 from ttame.explainer import Explainer, mask_settings
 from ttame.heads import DirectedHead, class_directions
 from ttame.methods.registry import Method
+from ttame.methods.trained import TRAINED
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,24 +20,25 @@ if TYPE_CHECKING:
     from ttame.backbone.contract import Backbone
 
 
-def ttame_method(explainer: Explainer, name: str = "ttame", title: str = "T-TAME") -> Method:
+def ttame_method(explainer: Explainer, name: str = "ttame") -> Method:
     """Wrap an explainer as a method; the maps are the explanation's masks, in [0, 1].
 
     Args:
         explainer: Made for the very backbone that the method is then called with.
-        name: Name in the results, where several explainers are compared.
-        title: Title in tables.
+        name: Name in the results; one of :data:`ttame.methods.trained.TRAINED` brings its title and
+            paper, any other is its own title.
 
     Returns:
         The method; called with another backbone it raises an InputError, because it would explain
         another classifier than the one that is scored. Only ``rebind`` leads to a changed copy of
         the classifier, see :func:`rebound`.
     """
+    known = TRAINED.get(name)
     copies: WeakKeyDictionary[Backbone, Method] = WeakKeyDictionary()
 
     def rebind(backbone: Backbone) -> Method:
         if backbone not in copies:
-            copies[backbone] = ttame_method(rebound(explainer, backbone), name, title)
+            copies[backbone] = ttame_method(rebound(explainer, backbone), name)
         return copies[backbone]
 
     def function(backbone: Backbone, images: Tensor, classes: Tensor) -> Tensor:
@@ -51,9 +53,9 @@ def ttame_method(explainer: Explainer, name: str = "ttame", title: str = "T-TAME
 
     return Method(
         name=name,
-        title=title,
+        title=known.title if known else name,
         function=function,
-        paper="Ntrougkas et al., IEEE Access 2024, doi 10.1109/ACCESS.2024.3405788",
+        paper=known.paper if known else TRAINED["ttame"].paper,
         needs=("explainer",),
         details=lambda _: {
             "layers": list(explainer.backbone.layers),
