@@ -1,4 +1,4 @@
-"""The training objective: keep the class on the masked image, with a small and smooth mask."""
+"""Training objectives: keep the class on the masked image, or agree with a teacher's maps."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from ttame.activation import log_probabilities
+from ttame.masking import minmax
+from ttame.metrics.similarity import mean_ranks
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_TINY = 1e-12
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,31 @@ def variation(masks: Tensor, border: float = 0.3) -> Tensor:
     rows = masks[..., 0, :].square().sum() + masks[..., -1, :].square().sum()
     columns = masks[..., :, 0].square().sum() + masks[..., :, -1].square().sum()
     return (differences + border * (rows + columns)) / (2 * len(masks))
+
+
+def disagreement(maps: Tensor, teacher: Tensor) -> Tensor:
+    """Mean of one minus the correlation of maps with the ranks of a teacher's maps.
+
+    Only the teacher's order of cells counts: its maps may have tails as long as they like.
+
+    Args:
+        maps: (B, n, H, W), any range; no gradient passes to a constant one.
+        teacher: The same shape, finite, any range.
+
+    Returns:
+        A scalar in [0, 2]; a constant map of either counts as 1.
+
+    Example:
+        >>> maps = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
+        >>> disagreement(maps, maps.exp()), disagreement(maps, -maps)
+        (tensor(0.), tensor(2.))
+    """
+    ranks = mean_ranks(minmax(teacher).flatten(0, 1)).flatten(1)
+    ranks = (ranks - ranks.mean(dim=1, keepdim=True)).float()
+    values = maps.float().flatten(0, 1).flatten(1)
+    values = values - values.mean(dim=1, keepdim=True)
+    scale = values.square().sum(dim=1) * ranks.square().sum(dim=1)
+    return 1 - ((values * ranks).sum(dim=1) * torch.rsqrt(scale + _TINY)).mean()
 
 
 def objective(

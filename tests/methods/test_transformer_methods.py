@@ -105,21 +105,34 @@ def test_chefer_and_gradient_rollout_equal_the_whole_matrices():
         torch.testing.assert_close(maps[:, 0].flatten(1), whole[:, 0, 1:], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("gamma", [0.0, 0.25])
-def test_attnlrp_equals_relevance_written_by_hand_and_is_conserved(gamma):
+@pytest.mark.parametrize(("gamma", "depth", "first"), [(0.0, 0, 0), (0.25, 0, 0), (0.0, 0.5, 1)])
+def test_attnlrp_equals_relevance_written_by_hand_and_is_conserved(gamma, depth, first):
     model = timm_transformer().double().requires_grad_(False)
     backbone = as_backbone(model)
     image = torch.randn(3, 32, 48, dtype=torch.float64)
     torch.set_default_dtype(torch.float64)
     try:
-        relevance, kept = slow_attnlrp(model, image, 2, gamma)
+        relevance, kept = slow_attnlrp(model, image, 2, gamma, first)
     finally:
         torch.set_default_dtype(torch.float32)
-    maps = attnlrp(backbone, image[None], torch.tensor([[2]]), gamma)
+    maps = attnlrp(backbone, image[None], torch.tensor([[2]]), gamma, depth)
     torch.testing.assert_close(maps[0, 0].flatten(), relevance[1:], rtol=1e-6, atol=1e-8)
     # All relevance of the logit is at a token, or was kept by a bias or a softmax.
     logit = backbone.logits(image[None])[0, 2]
     torch.testing.assert_close(relevance.sum() + kept, logit, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_attnlrp_from_a_later_block_on_every_transformer(kind):
+    backbone = transformer(kind)
+    images = torch.randn(2, 3, *backbone.preprocessing.crop)
+    classes = torch.tensor([[0, 4], [1, 2]])
+    maps = attnlrp(backbone, images, classes, depth=0.5)
+    assert maps.shape == attnlrp(backbone, images, classes).shape
+    assert (maps.std(dim=(2, 3)) > 0).all()
+    assert not torch.allclose(maps, attnlrp(backbone, images, classes))
+    with pytest.raises(InputError, match="less than 1, got 1"):
+        attnlrp(backbone, images, classes, depth=1)
 
 
 def test_attnlrp_rules_leave_the_logits_alone():

@@ -113,9 +113,9 @@ def slow_steps(model: nn.Module, image: Tensor) -> tuple[list[tuple[Tensor, ...]
 
 
 def slow_attnlrp(
-    model: nn.Module, image: Tensor, index: int, gamma: float
+    model: nn.Module, image: Tensor, index: int, gamma: float, first: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """Return the relevance of every token (T,), and all that biases and softmaxes kept."""
+    """Return the relevance of the tokens that enter a block (T,), and what was kept behind it."""
     steps, tokens = slow_steps(model, image)
     normed = model.norm(tokens)
     logits = torch.zeros(1, model.num_classes)
@@ -125,8 +125,8 @@ def slow_attnlrp(
     relevance[:1], kept = linear_relevance(normed[:1], model.head, logits, gamma)
     relevance, more = norm_relevance(tokens, model.norm, relevance)
     kept = kept + more
-    for block, step in zip(reversed(model.blocks), reversed(steps), strict=True):
-        (entering, first, query, key, value, scores, weights, heads, mixed, attended, middle,
+    for block, step in zip(reversed(model.blocks[first:]), reversed(steps[first:]), strict=True):
+        (entering, lined, query, key, value, scores, weights, heads, mixed, attended, middle,
          second, active, after) = step  # fmt: skip
         skip = relevance * middle / (middle + after)
         branch = relevance * after / (middle + after)
@@ -150,7 +150,7 @@ def slow_attnlrp(
         to_query = query * (ratio @ key)
         to_key = key * (ratio.transpose(1, 2) @ query)
         parts = [p.transpose(0, 1).flatten(1) for p in (to_query, to_key, to_value)]
-        branch, more = linear_relevance(first, block.attn.qkv, torch.cat(parts, dim=1), gamma)
+        branch, more = linear_relevance(lined, block.attn.qkv, torch.cat(parts, dim=1), gamma)
         kept = kept + more
         branch, more = norm_relevance(entering, block.norm1, branch)
         kept, relevance = kept + more, skip + branch

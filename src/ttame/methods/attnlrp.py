@@ -9,9 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ttame.errors import BackboneError
-from ttame.methods.attention_blocks import Recording, recorded_pass
+from ttame.backbone.tokens import token_blocks
+from ttame.errors import BackboneError, InputError
+from ttame.methods.attention_blocks import AttentionPass, Recording, named, recorded_pass
+from ttame.methods.attention_reading import reading
 from ttame.methods.registry import register
+from ttame.methods.replacing import replacing
 
 if TYPE_CHECKING:
     from ttame.backbone.contract import Backbone
@@ -28,14 +31,20 @@ _GATES = ("sigmoid", "rsqrt")
     paper="Achtibat et al., ICML 2024, arXiv 2402.05602",
     needs=("gradients", "attention"),
     cost="1 backward pass",
-    options={"gamma": 0.0},
+    options={"gamma": 0.0, "depth": 0.0},
 )
-def attnlrp(backbone: Backbone, images: Tensor, classes: Tensor, gamma: float = 0.0) -> Tensor:
+def attnlrp(
+    backbone: Backbone,
+    images: Tensor,
+    classes: Tensor,
+    gamma: float = 0.0,
+    depth: float = 0.0,
+) -> Tensor:
     """Propagate the relevance of a class logit back to the patch embeddings.
 
     The rules of the paper, see :class:`RelevanceRules`, stated as gradients: the relevance of a
-    patch is the sum of embedding times gradient over its channels, at the tokens that enter the
-    first block. Positive and negative relevance are kept.
+    patch is the sum of token times gradient over its channels, at the tokens that enter the first
+    block or a later one. Positive and negative relevance are kept.
 
     Args:
         backbone: A vision transformer.
@@ -44,24 +53,48 @@ def attnlrp(backbone: Backbone, images: Tensor, classes: Tensor, gamma: float = 
         gamma: 0 is the epsilon rule in linear layers. The gamma rule (for example 0.05), at several
             times the cost, damps noise; the paper uses it in vision transformers, with a weight
             chosen for each.
+        depth: Share of the blocks that relevance is not taken through, in [0, 1). At 0 it is that
+            of the patch embeddings, as in the paper; at 0.5 the backward pass costs half.
 
     Returns:
         (B, n, h, w), any sign, one value per patch.
 
     Raises:
-        BackboneError: The backbone does not name its layers, or has no self-attention between all
-            its patches.
+        BackboneError: The backbone does not name its layers, has no self-attention between all its
+            patches or, for a depth above 0, no blocks side by side.
+        InputError: The depth is not in [0, 1).
     """
+    if not 0 <= depth < 1:
+        raise InputError(f"expected a depth of at least 0 and less than 1, got {depth}")
     rules = RelevanceRules(gamma)
-    passed = recorded_pass(backbone, images, rules, from_images=True)
+    passed, tokens = _passed(backbone, images, rules, depth)
     with torch.inference_mode(False), torch.enable_grad():
-        embeddings = rules.embeddings(rules.seen[0].shape[-1])
         relevances = []
         for column in classes.T:
             target = passed.logits.gather(1, column.clone()[:, None]).sum()
-            (gradient,) = torch.autograd.grad(target, embeddings, retain_graph=True)
-            relevances.append((embeddings * gradient).sum(dim=-1).detach())
+            (gradient,) = torch.autograd.grad(target, tokens, retain_graph=True)
+            relevances.append((tokens * gradient).sum(dim=-1).detach())
     return passed.to_map(torch.stack(relevances, dim=1))
+
+
+def _passed(
+    backbone: Backbone, images: Tensor, rules: RelevanceRules, depth: float
+) -> tuple[AttentionPass, Tensor]:
+    """Classify images; return the pass and the tokens whose relevance is asked for."""
+    if depth == 0:
+        passed = recorded_pass(backbone, images, rules, from_images=True)
+        return passed, rules.embeddings(rules.seen[0].shape[-1])
+    entering: list[Tensor] = []
+
+    def start(tokens: Tensor) -> Tensor:
+        entering.append(tokens.detach().requires_grad_())
+        return entering[0]
+
+    module = named(backbone)
+    count = reading(backbone).blocks
+    first = token_blocks(module, count)[int(depth * count)]
+    with replacing(module.module, first, inputs=start):
+        return recorded_pass(backbone, images, rules), entering[0]
 
 
 class RelevanceRules(Recording):
@@ -83,6 +116,11 @@ class RelevanceRules(Recording):
         super().__init__(gradients=True)
         self.gamma = gamma
         self.entering: list[Tensor] = []
+
+    def see(self, weights: Tensor) -> Tensor:
+        """Keep a matrix, of which no gradient is asked."""
+        self.seen.append(weights)
+        return weights
 
     def embeddings(self, tokens: int) -> Tensor:
         """Return what entered the first block, (B, ``tokens``, C).

@@ -31,6 +31,9 @@ class TrainingConfig:
             as afterwards. Unless it is given, 0 where all layers share one grid.
         upsampling: How masks come to the size of the image, in training as afterwards:
             ``"bilinear"``, or ``"nearest"``, which leaves every cell whole.
+        teacher: A method (``ttame methods``) whose maps are learnt instead of the objective, of the
+            class that is seen and of another one; ``"none"`` for the objective, to which all terms
+            and weights below belong.
         shares: Every step keeps one of these shares of each mask's pixels, drawn per image.
         block: Area and variation run over the maps of every label of the batch (B x B).
         fill: What replaces masked pixels: ``"black"``, ``"mean"`` or ``"blur"``.
@@ -62,6 +65,7 @@ class TrainingConfig:
     mask_form: str = "ranks"
     smoothing: float = 0.0
     upsampling: str = "bilinear"
+    teacher: str = "none"
     shares: tuple[float, ...] = (1.0,)
     block: bool = False
     fill: str = "black"

@@ -21,6 +21,7 @@ from ttame.training.config import (
     contribution_values,
     load_preset,
 )
+from ttame.training.teacher import NO_TEACHER, find_teacher, why_not
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,6 +74,7 @@ def fit_to_classifier(
         backbone = backbone.with_class_token_product(config.class_token_product)
     config = replace(config, class_token_product=backbone.class_token_product)
     config = _with_sensible_smoothing(config, backbone, overrides)
+    config = _with_possible_teacher(config, backbone, overrides)
     return backbone, _with_possible_head(config, backbone, overrides)
 
 
@@ -130,6 +132,23 @@ def _with_sensible_smoothing(
     if "smoothing" in named or len(grids) > 1:
         return config
     return replace(config, smoothing=0.0)
+
+
+def _with_possible_teacher(
+    config: TrainingConfig, backbone: Backbone, named: Collection[str]
+) -> TrainingConfig:
+    """Refuse a teacher that cannot explain the classifier, or leave the preset's own out."""
+    teacher = find_teacher(config.teacher)
+    if teacher is None:
+        return config
+    plan = backbone.preprocessing
+    reason = why_not(teacher, backbone, probe_images(plan.crop, plan.channels, backbone))
+    if not reason:
+        return config
+    if "teacher" in named:
+        raise BackboneError(f"{config.teacher!r} cannot teach here: {reason}")
+    _log.warning("%s cannot teach here, so the objective does: %s", teacher.title, reason)
+    return replace(config, teacher=NO_TEACHER)
 
 
 def _with_possible_head(

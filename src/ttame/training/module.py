@@ -1,4 +1,4 @@
-"""The training step: maps -> masks -> the same backbone -> objective."""
+"""The training step: maps -> masks -> the same backbone or a teacher's maps -> objective."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from ttame.activation import probabilities, pseudo_labels
 from ttame.backbone.affine import AffineNorms
 from ttame.metrics.confidence import average_drop, increase_in_confidence
 from ttame.metrics.shares import cut_to_shares, full_masks
-from ttame.objective import ObjectiveWeights, objective
+from ttame.objective import ObjectiveWeights, disagreement, objective
+from ttame.training.teacher import find_teacher, taught_maps, two_classes
 
 if TYPE_CHECKING:
     from ttame.backbone.contract import BackboneOutput
     from ttame.explainer import Explainer
     from ttame.images.dataset import Batch
+    from ttame.methods.registry import Method
     from ttame.training.config import TrainingConfig
 
 # Width of the fade at a share's threshold: narrow against [0, 1], wide enough for gradients.
@@ -48,6 +50,7 @@ class ExplainerTraining(pl.LightningModule):
         # nor saves it, and checkpoints hold the attention mechanism only.
         self._frozen = (explainer.backbone,)
         self.activation = explainer.backbone.activation
+        self.teacher = find_teacher(config.teacher)
 
     def setup(self, stage: str) -> None:  # noqa: ARG002
         """Bring the classifier to the training's device, channels last."""
@@ -68,6 +71,22 @@ class ExplainerTraining(pl.LightningModule):
         before = [statistic.clone() for statistic in self._statistics()]
         output = self._read(images)
         labels = pseudo_labels(output.logits, self.activation)
+        if self.teacher is None:
+            terms = self._keep_class(images, output, labels)
+        else:
+            terms = self._learn_from(self.teacher, images, output, labels)
+        self.log_dict(terms, prog_bar=True, batch_size=len(images))
+        if not torch.isfinite(terms["loss"]):
+            for statistic, value in zip(self._statistics(), before, strict=True):
+                statistic.copy_(value)
+            self.stop_on_nan()
+            return None
+        return terms["loss"]
+
+    def _keep_class(
+        self, images: Tensor, output: BackboneOutput, labels: Tensor
+    ) -> dict[str, Tensor]:
+        """Mask the images by their maps and see whether their classes stay."""
         if self.config.block:
             maps = self.attention(output.features, labels.expand(len(labels), -1))
             regularised = self._masks(maps)
@@ -77,15 +96,18 @@ class ExplainerTraining(pl.LightningModule):
             masks = regularised = self._masks(maps)
         logits = self._classify(self._masked(images, masks))
         terms = objective(logits, labels, regularised, self.weights, self.activation)
-        self.log_dict(
-            {**terms, "mask_area": masks.detach().mean()}, prog_bar=True, batch_size=len(images)
-        )
-        if not torch.isfinite(terms["loss"]):
-            for statistic, value in zip(self._statistics(), before, strict=True):
-                statistic.copy_(value)
-            self.stop_on_nan()
-            return None
-        return terms["loss"]
+        return {**terms, "mask_area": masks.detach().mean()}
+
+    def _learn_from(
+        self, teacher: Method, images: Tensor, output: BackboneOutput, labels: Tensor
+    ) -> dict[str, Tensor]:
+        """Compare the maps of two classes with the teacher's."""
+        classes = two_classes(labels, output.logits.shape[1])
+        maps = self.attention(output.features, classes)
+        grid = (maps.shape[-2], maps.shape[-1])
+        taught = taught_maps(teacher, self._frozen[0], images, classes, grid)
+        masks = self._masks(maps)
+        return {"loss": disagreement(masks, taught), "mask_area": masks.detach().mean()}
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:  # noqa: ARG002
         """Drop a step whose gradients are not finite (fp16's scaler sees to its own)."""

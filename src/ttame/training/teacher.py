@@ -1,0 +1,90 @@
+"""Learning from a slow method: the attention mechanism foretells its maps from one forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ttame.errors import BackboneError, InputError, unknown_name
+from ttame.masking import resize
+from ttame.methods.registry import get_method, methods
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ttame.backbone.contract import Backbone
+    from ttame.methods.registry import Method
+
+NO_TEACHER = "none"
+
+# Relevance at the tokens half-way up is as faithful as at the patches (docs/faithfulness.md), costs
+# half and is easier to foretell from the layers that are read.
+_OPTIONS: Mapping[str, Mapping[str, Any]] = {"attnlrp": {"depth": 0.5}}
+
+
+def find_teacher(name: str) -> Method | None:
+    """Return the method that a training learns from, or None for ``"none"``.
+
+    Raises:
+        UnknownNameError: There is no such method.
+        InputError: It explains nothing (a control), or a package that it needs is missing.
+
+    Example:
+        >>> find_teacher("attnlrp").options["depth"]
+        0.5
+    """
+    if name == NO_TEACHER:
+        return None
+    known = methods()
+    if name not in known:
+        raise unknown_name("teacher", name, [NO_TEACHER, *known])
+    if known[name].control:
+        raise InputError(f"expected a teacher that explains, got the control {name!r}")
+    return get_method(name, **_OPTIONS.get(name, {}))
+
+
+def why_not(teacher: Method, backbone: Backbone, images: Tensor) -> str:
+    """Say why a method cannot explain a classifier; empty if it can.
+
+    Args:
+        teacher: The method.
+        backbone: The classifier.
+        images: Some normalised input of it, (B, C, H, W).
+    """
+    try:
+        teacher(backbone, images, torch.zeros(len(images), 1, dtype=torch.long))
+    except BackboneError as error:
+        return str(error)
+    return ""
+
+
+def two_classes(labels: Tensor, num_classes: int) -> Tensor:
+    """Put another class beside each label, drawn with equal chances from torch's generator.
+
+    Maps of one class alone would not teach what tells classes apart.
+
+    Args:
+        labels: (B,) class indices.
+        num_classes: K, at least 2.
+
+    Returns:
+        (B, 2) class indices, no two alike in a row.
+
+    Example:
+        >>> two_classes(torch.tensor([0, 1]), 2)
+        tensor([[0, 1],
+                [1, 0]])
+    """
+    drawn = torch.randint(num_classes - 1, labels.shape, device=labels.device)
+    return torch.stack([labels, drawn + (drawn >= labels)], dim=1)
+
+
+def taught_maps(
+    teacher: Method, backbone: Backbone, images: Tensor, classes: Tensor, grid: tuple[int, int]
+) -> Tensor:
+    """Let the teacher explain images; (B, n, *grid), constants for a training."""
+    maps = teacher(backbone, images, classes)
+    # What was made in inference mode cannot take part in a backward pass; its copy can.
+    return resize(maps.clone(), grid, antialias=True)
