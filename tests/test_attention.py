@@ -174,6 +174,16 @@ def test_silent_branches_show_the_feature_map(branch: str) -> None:
         torch.testing.assert_close(part(feature), expected)
 
 
+def test_a_silent_perceptron_shows_the_cells_at_length_one() -> None:
+    attention = mechanism("independent", branch="perceptron").eval()
+    features = feature_maps()
+    loud = [part(feature) for part, feature in zip(attention.branches, features, strict=True)]
+    attention.silence_branches()
+    for part, feature, before in zip(attention.branches, features, loud, strict=True):
+        torch.testing.assert_close(part(feature), unit_cells(feature))
+        assert not torch.allclose(before, part(feature), atol=1e-2)
+
+
 def test_an_unknown_branch_is_refused() -> None:
     with pytest.raises(UnknownNameError, match="no-skip"):
         AttentionMechanism([1], IndependentHead([1], 1), branch="noskip")

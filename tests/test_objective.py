@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from references.slow_masking import slow_area, slow_variation
-from ttame.objective import ObjectiveWeights, area, cross_entropy, objective, variation
+from ttame.objective import (
+    ObjectiveWeights,
+    area,
+    cross_entropy,
+    disagreement,
+    objective,
+    variation,
+)
 
 
 def test_the_weights_are_the_paper_s() -> None:
@@ -117,3 +124,33 @@ def test_by_sigmoid_only_the_class_itself_counts(bound: float) -> None:
         "sigmoid",
     )  # fmt: skip
     assert float(terms["loss"]) == pytest.approx(expected, abs=1e-6)
+
+
+def test_disagreement_by_hand() -> None:
+    # Ranks 1, 2, 3, 4 against 1, 2, 4, 3: correlation 0.8.
+    maps = torch.tensor([[[[1.0, 2.0], [4.0, 3.0]]]])
+    teacher = torch.tensor([[[[-9.0, 0.1], [0.2, 50.0]]]])
+    assert float(disagreement(maps, teacher)) == pytest.approx(0.2, abs=1e-6)
+
+
+def test_disagreement_sees_the_order_of_the_teacher_s_cells_only() -> None:
+    maps, teacher = torch.randn(3, 2, 4, 4), torch.rand(3, 2, 4, 4)
+    one = disagreement(maps, teacher)
+    torch.testing.assert_close(disagreement(3 * maps - 7, 5 * teacher + 1), one)
+    # Values far enough apart keep their ranks under any monotone change.
+    apart = torch.randperm(16).float().view(1, 1, 4, 4)
+    torch.testing.assert_close(
+        disagreement(maps[:1, :1], apart.square()), disagreement(maps[:1, :1], apart)
+    )
+
+
+def test_constant_maps_disagree_by_one_and_stop_no_training() -> None:
+    maps = torch.randn(2, 1, 3, 3, requires_grad=True)
+    constant = torch.ones(2, 1, 3, 3)
+    assert float(disagreement(maps, constant)) == pytest.approx(1, abs=1e-6)
+    flat = torch.full((2, 1, 3, 3), 0.5, requires_grad=True)
+    value = disagreement(flat, maps.detach())
+    value.backward()
+    assert float(value) == pytest.approx(1, abs=1e-6)
+    assert flat.grad is not None
+    assert torch.isfinite(flat.grad).all()

@@ -27,6 +27,20 @@ _TINY = 1e-6
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "sigmoid": torch.sigmoid}
 
 
+def unit_cells(feature: Tensor) -> Tensor:
+    """Scale every cell of a feature map (B, C, H, W) to a root mean square of 1 over channels.
+
+    A linear filter then measures the *direction* of a cell, not how strongly it fires: a class
+    activation map becomes a map of cosines. A cell of zeros stays one.
+
+    Example:
+        >>> unit_cells(torch.tensor([3.0, 4.0]).view(1, 2, 1, 1)).flatten()
+        tensor([0.8485, 1.1314])
+    """
+    squares = feature.float().square().mean(dim=1, keepdim=True)
+    return feature * torch.rsqrt(squares + _TINY).to(feature.dtype)
+
+
 class FeatureBranch(nn.Module):
     """One layer's branch, as published: ``ReLU(BatchNorm(Conv1x1(F)) + F)``.
 
@@ -113,28 +127,44 @@ class IdentityBranch(nn.Identity):
         """Start as the feature map; it never is anything else."""
 
 
-BRANCHES: dict[str, Callable[[int], FeatureBranch | IdentityBranch]] = {
+class PerceptronBranch(nn.Module):
+    """A perceptron on every cell: ``u + W2 GELU(W1 u)``, u the cell at length one; not published.
+
+    Unlike a filter on its own it can tell in which company a channel means something, which takes
+    a signal for every cell: a teacher (:mod:`ttame.training.teacher`).
+
+    Args:
+        channels: Channels of the feature map, kept by the branch.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, kernel_size=1)
+        self.second = nn.Conv2d(channels, channels, kernel_size=1)
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """Map a feature map (B, C, H, W) to (B, C, H, W)."""
+        cells = unit_cells(feature)
+        added: Tensor = self.second(F.gelu(self.first(cells)))
+        return cells + added
+
+    @torch.no_grad()
+    def silence(self) -> None:
+        """Start as the cells at length one."""
+        nn.init.zeros_(self.second.weight)
+        if self.second.bias is not None:
+            nn.init.zeros_(self.second.bias)
+
+
+BRANCHES: dict[str, Callable[[int], FeatureBranch | IdentityBranch | PerceptronBranch]] = {
     "paper": FeatureBranch,
     "no-norm": partial(FeatureBranch, norm=False),
     "no-skip": partial(FeatureBranch, skip=False),
     "sigmoid": partial(FeatureBranch, activation="sigmoid"),
     "identity": IdentityBranch,
+    "perceptron": PerceptronBranch,
 }
-"""Forms of a layer's branch by name; all but ``"paper"`` serve comparisons."""
-
-
-def unit_cells(feature: Tensor) -> Tensor:
-    """Scale every cell of a feature map (B, C, H, W) to a root mean square of 1 over channels.
-
-    A linear filter then measures the *direction* of a cell, not how strongly it fires: a class
-    activation map becomes a map of cosines. A cell of zeros stays one.
-
-    Example:
-        >>> unit_cells(torch.tensor([3.0, 4.0]).view(1, 2, 1, 1)).flatten()
-        tensor([0.8485, 1.1314])
-    """
-    squares = feature.float().square().mean(dim=1, keepdim=True)
-    return feature * torch.rsqrt(squares + _TINY).to(feature.dtype)
+"""Forms of a layer's branch by name."""
 
 
 class AttentionMechanism(nn.Module):

@@ -32,6 +32,8 @@ def slow_attention(
     for feature, state in zip(features, branches, strict=True):
         if branch == "identity":
             mapped = feature
+        elif branch == "perceptron":
+            mapped = slow_perceptron(feature, state)
         else:
             filters = state["conv.weight"][:, :, 0, 0]
             mapped = torch.einsum("oc,bchw->bohw", filters, feature)
@@ -55,6 +57,21 @@ def slow_attention(
         )
     fused = torch.cat(resized, dim=1)
     return torch.einsum("kc,bchw->bkhw", weight, fused) + bias.view(1, -1, 1, 1)
+
+
+def slow_perceptron(feature: Tensor, state: dict[str, Tensor]) -> Tensor:
+    """Cell by cell, GELU from the normal distribution function."""
+    result = torch.empty_like(feature)
+    for image in range(len(feature)):
+        for row in range(feature.shape[2]):
+            for column in range(feature.shape[3]):
+                cell = feature[image, :, row, column]
+                cell = cell / ((cell**2).mean() + 1e-6).sqrt()
+                hidden = state["first.weight"][:, :, 0, 0] @ cell + state["first.bias"]
+                hidden = hidden * 0.5 * (1 + torch.erf(hidden / 2**0.5))
+                added = state["second.weight"][:, :, 0, 0] @ hidden + state["second.bias"]
+                result[image, :, row, column] = cell + added
+    return result
 
 
 def slow_norm(mapped: Tensor, state: dict[str, Tensor], batch_statistics: bool) -> Tensor:

@@ -12,6 +12,7 @@ from tiny_backbone import tiny_backbone, tiny_classifier
 from tiny_transformers import transformer
 from ttame.errors import BackboneError
 from ttame.images.preprocessing import Preprocessing
+from ttame.training import fitting
 from ttame.training.config import contribution_values, load_preset
 from ttame.training.fitting import fit_to_classifier
 
@@ -130,7 +131,8 @@ def test_a_shared_head_needs_a_layer_as_wide_as_the_final_linear_one(caplog):
 
 def test_a_preset_may_differ_where_contributions_are_read():
     values = contribution_values("fast")
-    assert set(values) == {"head", "branch", "upsampling", "lr"}
+    named = {"head", "branch", "upsampling", "teacher", "epochs", "batch_size"}
+    assert set(values) == named
     classifier = transformer("torchvision").classifier
     backbone = ttame.load_backbone(classifier, preprocessing=SMALL)
     assert backbone.plain_layers
@@ -138,12 +140,24 @@ def test_a_preset_may_differ_where_contributions_are_read():
     assert {name: getattr(config, name) for name in values} == values
     unnamed = dict.fromkeys(values)
     assert fit_to_classifier(backbone, "fast", unnamed)[1] == config
-    _, named = fit_to_classifier(backbone, "fast", {"head": "shared", "lr": 0.1})
-    assert (named.head, named.lr, named.branch) == ("shared", 0.1, values["branch"])
+    _, given = fit_to_classifier(backbone, "fast", {"head": "shared", "epochs": 7})
+    assert (given.head, given.epochs, given.branch) == ("shared", 7, values["branch"])
     others = backbone.with_layers(backbone.layers[:-1])
     assert not others.plain_layers
-    assert fit_to_classifier(others, "fast", {})[1].lr == load_preset("fast").lr
-    assert fit_to_classifier(backbone, "paper", {})[1].lr == load_preset("paper").lr
+    assert fit_to_classifier(others, "fast", {})[1].teacher == "none"
+    assert fit_to_classifier(backbone, "paper", {})[1].teacher == "none"
+
+
+def test_a_teacher_that_cannot_explain_the_classifier(caplog, monkeypatch):
+    backbone = tiny_backbone()
+    with pytest.raises(BackboneError, match="'attnlrp' cannot teach here"):
+        fit_to_classifier(backbone, "fast", {"teacher": "attnlrp"})
+    assert fit_to_classifier(backbone, "fast", {"teacher": "gradcam"})[1].teacher == "gradcam"
+    # A preset's own is left out, which is told.
+    classifier = ttame.load_backbone(transformer("torchvision").classifier, preprocessing=SMALL)
+    monkeypatch.setattr(fitting, "contribution_values", lambda _: {"teacher": "guided_backprop"})
+    assert fit_to_classifier(classifier, "fast", {})[1].teacher == "none"
+    assert "Guided backprop cannot teach here" in caplog.text
 
 
 def test_maps_of_one_common_grid_are_not_smoothed_unless_asked():

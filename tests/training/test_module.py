@@ -4,9 +4,11 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.stats import rankdata
 from torch import Tensor
 
 from references.slow_masking import slow_area, slow_variation
@@ -15,9 +17,11 @@ from tiny_backbone import tiny_backbone
 from ttame import masking
 from ttame.explainer import Explainer, new_explainer
 from ttame.images.dataset import Batch
+from ttame.methods.registry import get_method
 from ttame.training import module as module_file
 from ttame.training.config import TrainingConfig
 from ttame.training.module import ExplainerTraining
+from ttame.training.teacher import two_classes
 
 Config = Callable[..., TrainingConfig]
 
@@ -113,6 +117,35 @@ def test_a_step_by_hand(
     assert float(loss.detach()) == pytest.approx(expected, rel=1e-4)
     assert float(logged["mask_area"]) == pytest.approx(float(masks.mean()), rel=1e-5)
     assert {"cross_entropy", "area", "variation", "loss", "mask_area"} <= set(logged)
+
+
+def test_a_step_with_a_teacher_by_hand(config: Config) -> None:
+    settings = config(teacher="gradcam", smoothing=0.7, grid="last")
+    explainer, module, logged = made(settings)
+    batch = a_batch()
+    module.train()
+    torch.manual_seed(3)
+    loss = module.training_step(batch, 0)
+    assert loss is not None
+    assert loss.requires_grad
+
+    logits, maps = all_maps(explainer, batch.pixels)
+    labels = logits.argmax(1)
+    torch.manual_seed(3)
+    classes = two_classes(labels, logits.shape[1])
+    images = explainer.backbone.preprocessing.normalise(batch.pixels)
+    taught = get_method("gradcam")(explainer.backbone, images, classes)
+    taught = masking.resize(taught, (maps.shape[-2], maps.shape[-1]), antialias=True)
+    values = []
+    for image in range(4):
+        for place in range(2):
+            own = maps[image, classes[image, place]][None, None]
+            mask = masking.to_masks(masking.smooth(own, 0.7), "ranks").flatten()
+            ranks = rankdata(taught[image, place].flatten().numpy())
+            values.append(1 - np.corrcoef(mask.numpy(), ranks)[0, 1])
+    # Values less than 0.001 apart share their rank in part, rankdata's only where they are equal.
+    assert float(loss.detach()) == pytest.approx(float(np.mean(values)), abs=0.02)
+    assert set(logged) == {"loss", "mask_area"}
 
 
 def test_block_regularisation_by_hand(config: Config) -> None:

@@ -42,7 +42,7 @@ def import_checkpoint(
         model: The classifier, ``"torchvision/NAME"``; None takes the file's ``model_name``.
         weights: The classifier's weight file, instead of the checkpoint's own weights.
         layers: torchvision's graph nodes in the mechanism's order; None takes the file's.
-        branch: Form of the layers' branches, one of :data:`ttame.attention.BRANCHES`; None tells
+        branch: Form of the layers' branches, one of those that the authors' code knows; None tells
             it from the file.
         fill: What replaced masked pixels in the training, one of :data:`ttame.masking.FILLS`; None
             takes the file's. It is noted only: explaining does not depend on it.

@@ -19,6 +19,8 @@ from ttame.errors import StorageError, unknown_name
 _SECOND = "1."
 _OURS = re.compile(r"branches\.(\d+)\.(conv|norm)\.(.+)")
 _THEIRS = {"conv": "convs", "norm": "bns"}
+# The forms of a branch that their code knows.
+_FORMS = ("paper", "no-norm", "no-skip", "sigmoid", "identity")
 # An `attention_version` that is the method's own name means the published form.
 _PUBLISHED = ("tame", "ttame")
 # A counter that evaluation does not read.
@@ -39,24 +41,24 @@ def branch_of(
         tensors: The mechanism's tensors by name.
         version: ``attention_version``, or None.
         path: The file, for messages.
-        branch: What the user says, one of :data:`ttame.attention.BRANCHES`; None tells it.
+        branch: What the user says, one of the authors' forms; None tells it.
 
     Raises:
         UnknownNameError: There is no such branch.
         StorageError: It cannot be told.
     """
     if branch is not None:
-        if branch not in BRANCHES:
-            raise unknown_name("branch", branch, BRANCHES)
+        if branch not in _FORMS:
+            raise unknown_name("branch", branch, _FORMS)
         return branch
     start = _sequence(tensors)
     parts = {name.removeprefix(start).split(".")[0] for name in tensors} & set(_THEIRS.values())
-    fitting = [name for name in BRANCHES if _parts(name) == parts]
+    fitting = [name for name in _FORMS if _parts(name) == parts]
     published = version is None or re.sub(r"[\W_]", "", version).lower() in _PUBLISHED
     if published and (version is not None or "paper" in fitting or not fitting):
         return "paper"
     if len(fitting) != 1:
-        forms = " or ".join(fitting or BRANCHES)
+        forms = " or ".join(fitting or _FORMS)
         raise StorageError(
             f"attention_version {version!r} of {path} is not known, and its weights do not tell "
             f"which form the branches have ({forms}); say it with branch= (--branch)"

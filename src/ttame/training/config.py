@@ -133,7 +133,7 @@ CHOICES = {
     "head": ("tied", "shared", "independent"),
     "start": ("cam", "random"),
     "grid": ("first", "last"),
-    "branch": ("paper", "no-norm", "no-skip", "sigmoid", "identity"),
+    "branch": ("paper", "no-norm", "no-skip", "sigmoid", "identity", "perceptron"),
     "mask_form": ("ranks", "minmax", "sigmoid"),
     "upsampling": ("bilinear", "nearest"),
     "fill": ("black", "mean", "blur"),

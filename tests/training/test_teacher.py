@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from tiny_backbone import tiny_backbone
+from tiny_transformers import transformer
+from ttame.errors import BackboneError, InputError, UnknownNameError
+from ttame.explainer import Explainer, new_explainer
+from ttame.images.dataset import Batch
+from ttame.methods.registry import get_method
+from ttame.objective import disagreement
+from ttame.training.config import TrainingConfig
+from ttame.training.module import ExplainerTraining
+from ttame.training.teacher import find_teacher, taught_maps, two_classes, why_not
+
+
+def test_a_teacher_is_a_method_that_explains() -> None:
+    assert find_teacher("none") is None
+    halfway = find_teacher("attnlrp")
+    assert halfway is not None
+    assert halfway.options == {**get_method("attnlrp").options, "depth": 0.5}
+    plain = find_teacher("iia")
+    assert plain is not None
+    assert plain.options == get_method("iia").options
+    with pytest.raises(UnknownNameError, match="attnlrp"):
+        find_teacher("attnlrpp")
+    with pytest.raises(InputError, match="control 'edge_map'"):
+        find_teacher("edge_map")
+
+
+def test_the_second_class_is_any_other() -> None:
+    torch.manual_seed(0)
+    labels = torch.arange(4).repeat(300)
+    classes = two_classes(labels, 4)
+    assert torch.equal(classes[:, 0], labels)
+    pairs = Counter(map(tuple, classes.tolist()))
+    assert len(pairs) == 12
+    assert all(first != second for first, second in pairs)
+    assert min(pairs.values()) > 60  # of 100
+
+
+@pytest.mark.parametrize("name", ["rollout", "attnlrp"])
+def test_maps_are_constants_on_the_grid_that_is_asked_for(name: str) -> None:
+    backbone = transformer("class token")
+    images, classes = torch.randn(2, 3, 32, 48), torch.tensor([[0, 1], [2, 0]])
+    method = get_method(name)
+    maps = taught_maps(method, backbone, images, classes, (4, 6))
+    torch.testing.assert_close(maps, method(backbone, images, classes))
+    factor = torch.ones((), requires_grad=True)
+    (maps * factor).sum().backward()  # made in inference mode, they could not take part
+    assert factor.grad is not None
+    smaller = taught_maps(method, backbone, images, classes, (2, 3))
+    means = maps.unflatten(3, (3, 2)).unflatten(2, (2, 2)).mean(dim=(3, 5))
+    assert smaller.shape == (2, 2, 2, 3)
+    # Shrinking weighs neighbours too, but keeps the mean.
+    torch.testing.assert_close(smaller.mean(), means.mean(), atol=0.05, rtol=0.3)
+
+
+def test_why_a_method_cannot_teach() -> None:
+    images = torch.randn(1, 3, 32, 32)
+    attnlrp, gradcam = get_method("attnlrp"), get_method("gradcam")
+    assert "vision transformers" in why_not(attnlrp, tiny_backbone(), images)
+    assert why_not(gradcam, tiny_backbone(), images) == ""
+
+
+def test_what_is_taught_is_learnt(config: Callable[..., TrainingConfig]) -> None:
+    """From a random start, maps come to resemble Grad-CAM's on photos that were not seen."""
+    torch.manual_seed(0)
+    explainer = new_explainer(tiny_backbone(), "tied", start="random", grid="last")
+    backbone = explainer.backbone
+    module = ExplainerTraining(explainer, config(teacher="gradcam", smoothing=0))
+    module.log_dict = lambda *_, **__: None  # type: ignore[assignment]
+    pixels, classes = torch.rand(16, 3, 32, 32), torch.arange(16)[:, None] % 5
+    images = backbone.preprocessing.normalise(pixels)
+    with torch.no_grad():
+        features = backbone(images).features
+    grid = (features[-1].shape[-2], features[-1].shape[-1])
+    aim = taught_maps(get_method("gradcam"), backbone, images, classes, grid)
+
+    def apart() -> float:
+        with torch.no_grad():
+            return float(disagreement(explainer.attention(features, classes), aim))
+
+    before = apart()
+    optimizer = torch.optim.Adam(explainer.attention.parameters(), 0.01)
+    for _ in range(40):
+        loss = module.training_step(Batch(torch.rand(8, 3, 32, 32), torch.arange(8)), 0)
+        assert loss is not None
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    assert apart() < before - 0.3
+
+
+def test_a_training_with_a_teacher_writes_an_explainer(
+    tiny_train: Callable[..., Explainer],
+) -> None:
+    explainer = tiny_train(teacher="gradcam")
+    assert explainer.provenance["training"]["config"]["teacher"] == "gradcam"
+    with pytest.raises(BackboneError, match=r"'attnlrp' cannot teach here: .*transformers"):
+        tiny_train(teacher="attnlrp", overwrite=True)
