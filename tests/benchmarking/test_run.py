@@ -181,6 +181,23 @@ def test_a_method_that_is_not_possible_or_fails_is_told(explainer, photos, tmp_p
     assert BenchmarkResult.load(tmp_path / "out").methods["none"]["status"] == reason
 
 
+def test_details_that_fail_cost_their_method_only_and_any_are_written(explainer, photos, tmp_path):
+    def broken(_backbone):
+        raise RuntimeError("no details today")
+
+    odd = {"threshold": math.nan, "module": torch.nn.Identity(), "sizes": (1, 2)}
+    methods = [brightness("told", details=lambda _: odd), brightness("untold", details=broken)]
+    result = run(explainer, photos, methods=methods, out=tmp_path / "out")
+    assert result.methods["ttame"]["status"] == result.methods["told"]["status"] == "ok"
+    assert result.methods["untold"]["status"].startswith("failed: RuntimeError: no details today")
+    told = BenchmarkResult.load(tmp_path / "out").methods["told"]
+    assert {name: told[name] for name in odd} == {
+        "threshold": None,
+        "module": "Identity()",
+        "sizes": [1, 2],
+    }
+
+
 def test_a_measure_that_fails_costs_only_its_own_values(explainer, photos):
     def sick(case):
         raise InputError("no judge today")
@@ -324,6 +341,9 @@ def test_a_report_is_written_and_its_failure_costs_nothing(
     assert result.means()["ttame"]["ad_50"].n == 8
     assert (tmp_path / "two" / "results.json").is_file()
     assert "the report could not be written" in caplog.text
+    # No page of before is left beside new numbers.
+    run(explainer, photos, methods=methods, out=tmp_path / "out", report=True, resume=True)
+    assert not (tmp_path / "out" / "report.html").exists()
 
 
 def test_boxes_are_measured_on_their_own_photos(explainer, photos, tmp_path):
@@ -413,6 +433,10 @@ def test_several_explainers_of_one_classifier(explainer, photos):
     titles = ["T-TAME", "random start", "L-CAM-Img"]
     assert [method["title"] for method in details] == titles
     assert ["Gkartzonika" in method["paper"] for method in details] == [False, False, True]
+    # The other explainer came with a classifier object of its own.
+    assert [method["forward_passes"] for method in details] == [1, 1, 1]
+    with pytest.raises(InputError, match="'gradcam' belongs to a method"):
+        run(explainer, photos, explainers={"gradcam": other})
     assert not result.values("ttame").equals(result.values("random start"))
     stranger = ttame.new_explainer(tiny_backbone(seed=3))
     with pytest.raises(InputError, match="compare explainers of one classifier"):

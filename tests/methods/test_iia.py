@@ -10,6 +10,7 @@ from ttame.backbone.fingerprint import fingerprint
 from ttame.errors import BackboneError, InputError
 from ttame.methods.attention_blocks import Recording
 from ttame.methods.iia import iia
+from ttame.methods.registry import get_method
 
 
 def slow_iia(model, last, images, classes, steps):
@@ -105,3 +106,16 @@ def test_leaves_no_hooks_after_an_error():
     with pytest.raises((InputError, RuntimeError, IndexError)):
         iia(backbone, torch.randn(1, 3, 32, 32), torch.tensor([[99]]))
     assert not any(module._forward_hooks for module in backbone.modules())
+
+
+def test_what_is_told_does_not_depend_on_what_ran_before():
+    vit, cnn = as_backbone(timm_transformer()), tiny_backbone()
+    for backbone, size in ((vit, (32, 48)), (cnn, (32, 32))):
+        images, classes = torch.randn(1, 3, *size), torch.tensor([[1]])
+        method = get_method("iia", steps=2)
+        method(backbone, images, classes)
+        alone = dict(method.details(backbone))
+        get_method("gradcam")(backbone, images, classes)
+        assert dict(method.details(backbone)) == alone
+    assert dict(method.details(vit)) == {"attention_blocks": 2}
+    assert dict(method.details(cnn)) == {"layer": "2"}

@@ -7,7 +7,13 @@ import torch
 from tiny_cases import make_case
 from ttame.errors import InputError
 from ttame.metrics.case import Truth
-from ttame.metrics.localisation import box_region, energy, intersection_over_union, pointing
+from ttame.metrics.localisation import (
+    box_region,
+    energy,
+    intersection_over_union,
+    pointing,
+    widened,
+)
 from ttame.metrics.measure import get_measure
 
 
@@ -130,3 +136,30 @@ def test_truth_that_does_not_fit_is_refused():
         get_measure("localisation")(make_case(images=2, truth=(box,)))
     with pytest.raises(InputError, match="input's size"):
         get_measure("segmentation")(make_case(images=1, truth=(box,)))
+
+
+def test_a_tolerance_is_a_distance_from_the_boxes():
+    region = torch.zeros(2, 9, 12, dtype=torch.bool)
+    region[0, 2:4, 3:5] = True
+    region[1, 8, 11] = True
+    for pixels in (0, 1, 3):
+        found = widened(region, pixels)
+        for image in range(2):
+            inside = region[image].nonzero()
+            for row in range(9):
+                for column in range(12):
+                    distance = (inside - torch.tensor([row, column])).square().sum(dim=1).min()
+                    assert found[image, row, column] == (distance <= pixels**2)
+
+
+def test_the_pointing_game_with_a_tolerance():
+    masks = torch.zeros(1, 32, 32)
+    masks[0, 10, 22] = 1
+    truth = [Truth(torch.tensor([[4.0, 4.0, 20.0, 20.0]]))]  # its last column is 19
+    case = make_case(images=1, masks=masks, truth=truth)
+    for tolerance, value in ((0, 0), (2, 0), (3, 100)):
+        scores = get_measure("localisation", tolerance=tolerance)(case).values
+        assert scores["pointing"].tolist() == [value]
+        assert scores["energy_pointing"].tolist() == [0]
+    with pytest.raises(InputError, match="at least 0 pixels, got -1"):
+        get_measure("localisation", tolerance=-1)(case)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import pandas as pd
 from ttame.benchmarking.benchmark_result import KEYS
 from ttame.benchmarking.halves import half_of
 from ttame.benchmarking.means import finite
+from ttame.benchmarking.records import plain
 from ttame.errors import ImageError, InputError, TtameError
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def describe_methods(plan: Plan, records: Records) -> dict[str, dict[str, Any]]:
             "control": method.control,
             "slow": method.slow,
             "cost": method.cost,
-            "options": _plain(method.options),
+            "options": plain(method.options),
             "status": stopped.get(method.name, "ok"),
             **_told([r for _, r in _of(plan, records, method) if r.get("places")]),
         }
@@ -122,7 +122,7 @@ def describe_measures(plan: Plan) -> dict[str, dict[str, Any]]:
         name: {
             "title": measure.title,
             "paper": measure.paper,
-            "options": _plain(measure.options),
+            "options": plain(measure.options),
             "slow": measure.slow,
             "passes": measure.passes(measure.options),
             "metrics": list(measure.metrics(measure.options)),
@@ -264,8 +264,3 @@ def _places(measure: Measure, count: int) -> list[float]:
     if len(shares) == count:
         return [float(share) for share in shares]
     return [float(place) for place in np.linspace(0, 1, count)]
-
-
-def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
-    plain: dict[str, Any] = json.loads(json.dumps(dict(options), default=str))
-    return plain

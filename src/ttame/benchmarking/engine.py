@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ttame.benchmarking.records import FAILED, NOT_POSSIBLE, Unit
+from ttame.benchmarking.records import FAILED, NOT_POSSIBLE, Unit, plain
 from ttame.benchmarking.scoring import Classified, Scorer, free_memory, problem
 from ttame.errors import BackboneError, ImageError, InputError, TtameError
 from ttame.images.dataset import PhotoDataset, loader
@@ -186,6 +186,7 @@ class _Run:
             # Seeded once more: whether this process warmed up must not move what is drawn.
             with _seeded(self.plan.seed, unit):
                 scored = self.scorer.score(method, photos, measures)
+            details = plain(method.details(self.plan.backbone))
         except Exception as error:
             if self.scorer.strict:
                 raise
@@ -199,7 +200,7 @@ class _Run:
             "places": list(places),
             "classes": photos.classes.tolist(),
             "p": photos.p.tolist(),
-            "details": dict(method.details(self.plan.backbone)),
+            "details": details,
             **vars(scored),
             **once,
         }

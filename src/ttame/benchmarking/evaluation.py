@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ttame.benchmarking import collecting
 from ttame.benchmarking.benchmark_result import KEYS
+from ttame.benchmarking.conventions import COMMON, QUANTILE_RULES
 from ttame.benchmarking.engine import Record, compute
 from ttame.benchmarking.parallel import placed
 from ttame.benchmarking.plan import OWN, PhotoSet, Plan
@@ -31,12 +32,6 @@ if TYPE_CHECKING:
     from ttame.explainer import Explainer
 
 DEFAULT_METHODS = ("gradcam", "random", "all_ones", "centre_gaussian")
-
-_QUANTILE_RULES = {
-    "quantile": "values under the mask's own (1 - share) quantile are 0 (linear interpolation, "
-    "tolerance 1e-6)",
-    "exact": "exactly round(share * pixels) pixels stay, ties in seeded random order",
-}
 
 
 def evaluate(
@@ -168,12 +163,8 @@ def _conventions(shares: Sequence[float], rule: str) -> dict[str, Any]:
         "class": "the classifier's own prediction on the unmasked image",
         "normalisation": "min-max per map (of an explainer: after its mask form and upsampling), "
         "then bilinear resize to the input (align_corners=False)",
-        "mask_space": "pixel: the mask multiplies the [0, 1] image, which is then normalised",
         "fill": "black",
         "shares": [float(share) for share in shares],
-        "quantile_rule": _QUANTILE_RULES[rule],
-        "matched": "the resized map is replaced by its pixel ranks, uniform in [0, 1], ties in "
-        "seeded random order, before it is cut",
-        "nan_maps": "a map with NaN or infinity counts as all zeros",
-        "scores": "in percent; mask_area in [0, 1]",
+        "quantile_rule": QUANTILE_RULES[rule],
+        **COMMON,
     }

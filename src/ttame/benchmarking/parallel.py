@@ -42,6 +42,11 @@ def share_out(units: Sequence[Unit], jobs: int) -> list[list[Unit]]:
     return shares
 
 
+def threads_each(jobs: int) -> int:
+    """Return how many threads each of so many processes gets, at least one."""
+    return max(1, torch.get_num_threads() // jobs)
+
+
 def compute_in_processes(
     plan: Plan,
     units: Sequence[Unit],
@@ -79,7 +84,7 @@ def compute_in_processes(
             f"({type(error).__name__}: {error}); use jobs=1, or define it in a module"
         ) from error
     context = multiprocessing.get_context("spawn")
-    threads = max(1, torch.get_num_threads() // jobs)
+    threads = threads_each(jobs)
     done = context.Array("q", jobs, lock=False)
     processes = []
     for rank, share in enumerate(share_out(units, jobs)):

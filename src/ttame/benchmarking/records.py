@@ -129,3 +129,15 @@ def _cut_torn_line(path: Path) -> None:
         file.truncate(content.rfind(b"\n") + 1)
         file.flush()
         os.fsync(file.fileno())
+
+
+def plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn values into what JSON can hold: objects become texts, NaN and infinity None.
+
+    Example:
+        >>> plain({"shares": (1.0, 0.5), "loss": float("nan")})
+        {'shares': [1.0, 0.5], 'loss': None}
+    """
+    text = json.dumps(dict(values), default=str)
+    turned: dict[str, Any] = json.loads(text, parse_constant=lambda _: None)
+    return turned

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ttame.benchmarking import collecting
+from ttame.benchmarking import collecting, conventions
 from ttame.benchmarking.benchmark_result import BenchmarkResult
 from ttame.benchmarking.choosing import PAIR, choose_measures, choose_methods, mark_slow, photo_set
 from ttame.benchmarking.comparisons import compare
@@ -21,7 +21,12 @@ from ttame.benchmarking.engine import compute, try_options
 from ttame.benchmarking.lock import check_unlocked, one_run
 from ttame.benchmarking.marked import marked_set
 from ttame.benchmarking.pairs import NO_PAIRS, pair_set
-from ttame.benchmarking.parallel import compute_in_processes, logging_to, placed
+from ttame.benchmarking.parallel import (
+    compute_in_processes,
+    logging_to,
+    placed,
+    threads_each,
+)
 from ttame.benchmarking.plan import OWN, PhotoSet, Plan
 from ttame.benchmarking.records import (
     NOT_POSSIBLE,
@@ -30,6 +35,7 @@ from ttame.benchmarking.records import (
     record_path,
     worth_another_try,
 )
+from ttame.benchmarking.report.page import NAME as REPORT
 from ttame.benchmarking.report.page import write_report
 from ttame.benchmarking.report.sheets import make_sheets
 from ttame.benchmarking.scoring import problem
@@ -37,6 +43,8 @@ from ttame.benchmarking.settings import check_free, describe_settings, open_fold
 from ttame.benchmarking.statistics import check_seed
 from ttame.errors import InputError
 from ttame.masking import check_upsampling
+from ttame.methods.registry import methods as registered_methods
+from ttame.methods.ttame import rebound
 from ttame.metrics.transfer import judge_columns
 
 if TYPE_CHECKING:
@@ -50,31 +58,6 @@ SLOW_IMAGES = 50
 _log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
-
-_CONVENTIONS = {
-    "class": "the classifier's own prediction on the unmasked image; on the photos with "
-    "marked objects the marked class, on a picture of two photos that of one of them",
-    "normalisation": "min-max per map (of an explainer: after its mask form), then resized to "
-    "the input by the upsampling in the settings, bilinear with align_corners=False; an own "
-    "upsampling of an explainer comes first: with nearest, its masks have the input's size already",
-    "nan_maps": "a map with NaN or infinity counts as all zeros",
-    "interval": "95 % percentile bootstrap over images, 2000 resamples",
-    "photos": "in seeded random order; slow methods and measures are given the first slow_images, "
-    "and measures that explain again are taken of slow methods on a fifth of them",
-    "marked": "photos with boxes or segmentation masks are squashed to the classifier's input, "
-    "nothing is cropped; a pixel of the input is in a box or mask if its centre is",
-    "pairs": "the middle halves of two photos in one picture, by turns side by side and one above "
-    "the other, explained for the class of the first or the second by turns; two classes, each "
-    "predicted with at least 50 % on its own photo and less on the other; at most 100 pictures, of "
-    "the first 1,000 photos",
-    "halves": "by the SHA-256 of the file name: even is choosing, odd is reporting",
-    "passes": "of the classifier for the maps of one image, counted by hooks; changed copies that "
-    "share a pass up to a layer count as one",
-    "peak_memory": "most that PyTorch held at once for the map of one photo, beyond what it held",
-    "mask_space": "pixel: the mask multiplies the [0, 1] image, which is then normalised; measures "
-    "that fill otherwise say so in their options, SRG in its description",
-}
-
 
 _SETTINGS = ("half", "upsampling", "batch_size", "slow_images", "explainers", "methods")
 
@@ -109,8 +92,9 @@ def benchmark(
     """Score explanation methods on the same photos of one classifier, with honest statistics.
 
     What is finished is on disk: a run that was killed goes on with ``resume=True`` and gives the
-    same results, bit for bit on the same machine with the same number of threads. Values do not
-    depend on the batch size beyond 1e-6. A method that this classifier cannot do, or that fails,
+    same results, bit for bit on the same machine with the same number of threads. The batch size
+    moves values by rounding only, and a pixel or a photo that stands on the edge by as much. A
+    method that this classifier cannot do, or that fails,
     is told in the result and does not stop the others.
 
     Args:
@@ -207,7 +191,7 @@ def benchmark(
         result.timings.update(
             wall_seconds=time.perf_counter() - start,
             device=place,
-            threads=torch.get_num_threads(),
+            threads=threads_each(jobs),
             jobs=jobs,
         )
         if folder is not None:
@@ -227,6 +211,10 @@ def _subject(
         explainer = load()
     if OWN in others:
         raise InputError(f"the name {OWN!r} belongs to the explainer; name the other one otherwise")
+    known = registered_methods()
+    for name in others:
+        if name in known:
+            raise InputError(f"the name {name!r} belongs to a method; name the explainer otherwise")
     explainers = {**({} if explainer is None else {OWN: explainer}), **others}
     if backbone is None:
         backbone = next(iter(explainers.values())).backbone
@@ -238,7 +226,11 @@ def _subject(
                 f"{identity.fingerprint[:12]}, the classifier here is {backbone.identity.name} "
                 f"with {backbone.identity.fingerprint[:12]}; compare explainers of one classifier"
             )
-    return explainers, backbone
+    # Passes are counted at one classifier, and all explain that one.
+    return {
+        name: item if item.backbone.module is backbone.module else rebound(item, backbone)
+        for name, item in explainers.items()
+    }, backbone
 
 
 def _judge(
@@ -319,7 +311,7 @@ def _result(plan: Plan, content: Mapping[str, Any], records: Mapping[Any, Any]) 
         curves=collecting.mean_curves(plan, records),
         timings=collecting.collect_times(plan, records),
         comparisons=compare(table, rivals, metrics, plan.seed),
-        conventions=_CONVENTIONS,
+        conventions=conventions.BENCHMARK,
         provenance={
             "classifier": settings["classifier"],
             **judged,
@@ -334,6 +326,8 @@ def _result(plan: Plan, content: Mapping[str, Any], records: Mapping[Any, Any]) 
 
 
 def _report(result: BenchmarkResult, plan: Plan, folder: Path, device: torch.device) -> None:
+    # A page of before must not stand beside new numbers.
+    (folder / REPORT).unlink(missing_ok=True)
     try:
         with placed(plan, device):
             held = [photo for photo_set in plan.sets for photo in photo_set.photos if photo.read]

@@ -125,6 +125,7 @@ def benchmark(
             raise InputError(f"the file of {kind} {str(marks)!r} does not exist; check the path")
 
     from ttame.benchmarking.choosing import choose_measures, choose_methods
+    from ttame.benchmarking.report.page import NAME as REPORT
     from ttame.benchmarking.run import benchmark as run_benchmark
 
     own_names = [*([] if explainer is None and model else ["ttame"]), *folders]
@@ -174,7 +175,8 @@ def benchmark(
     console = stdout()
     console.print(result.table(width=console.width))
     tell_left_out(result.broken)
-    say(f"results in {out}{', to be read in report.html' if report else ''}")
+    written = (out / REPORT).is_file()
+    say(f"results in {out}{f', to be read in {REPORT}' if written else ''}")
 
 
 def _load(

@@ -66,6 +66,8 @@ def progress_bar() -> Progress:
         TimeRemainingColumn(),
         console=console,
         disable=not console.is_terminal,
+        # Some steps take minutes: the time left is told from all of the last hour.
+        speed_estimate_period=3600,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -16,7 +16,7 @@ from ttame.methods.replacing import replacing, stacked_logits
 from ttame.methods.rollout import gradient_matrix
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from torch import Tensor
 
@@ -26,6 +26,19 @@ if TYPE_CHECKING:
 _PLACES = {"channels_first": (2, 3), "channels_last": (1, 2), "tokens": (1,)}
 
 
+def _blocks(backbone: Backbone) -> int:
+    """Count the attention blocks that can be read; 0 where the last layer is taken instead."""
+    try:
+        return reading(backbone).blocks
+    except BackboneError:
+        return 0
+
+
+def _details(backbone: Backbone) -> Mapping[str, Any]:
+    blocks = _blocks(backbone)
+    return {"attention_blocks": blocks} if blocks else layer_details(backbone)
+
+
 @register(
     name="iia",
     title="IIA",
@@ -33,7 +46,7 @@ _PLACES = {"channels_first": (2, 3), "channels_last": (1, 2), "tokens": (1,)}
     needs=("gradients", "layer", "attention"),
     cost="10 forward and backward passes",
     options={"steps": 10},
-    details=layer_details,
+    details=_details,
 )
 def iia(backbone: Backbone, images: Tensor, classes: Tensor, steps: int = 10) -> Tensor:
     """Integrate activation times gradient over the image and the last layer (the paper's IIA2).
@@ -64,10 +77,7 @@ def iia(backbone: Backbone, images: Tensor, classes: Tensor, steps: int = 10) ->
         BackboneError: The backbone does not name its layers, none has a gradient, or the
             transformer's blocks are not found.
     """
-    try:
-        blocks = reading(backbone).blocks
-    except BackboneError:
-        blocks = 0
+    blocks = _blocks(backbone)
     with torch.inference_mode(False), torch.enable_grad():
         images, classes = images.detach().clone(), classes.clone()
         if blocks:

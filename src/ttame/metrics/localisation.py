@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 
 from ttame.errors import InputError
 from ttame.metrics.measure import Metric, Scores, register
@@ -44,13 +45,26 @@ def box_region(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     return (down[:, :, None] & across[:, None, :]).any(dim=0)
 
 
+def widened(regions: Tensor, pixels: int) -> Tensor:
+    """Add to regions (B, H, W) every pixel at most so many pixels away from one of theirs.
+
+    Example:
+        >>> widened(torch.tensor([[[True, False, False]]]), 1).int().tolist()
+        [[[1, 1, 0]]]
+    """
+    steps = torch.arange(-pixels, pixels + 1, device=regions.device)
+    disc = (steps[:, None] ** 2 + steps**2 <= pixels**2).float()
+    near = F.conv2d(regions[:, None].float(), disc[None, None], padding=pixels)
+    return near[:, 0] > 0.5
+
+
 def pointing(masks: Tensor, regions: Tensor) -> Tensor:
     """Return 100 where the mask's peak lies in the region, 0 where not.
 
-    Higher is better. Zhang et al., "Top-down neural attention by excitation backprop", IJCV 2018,
-    without its tolerance of 15 pixels. Where several pixels share the peak (within 1e-6) it is the
-    share of them inside, the expectation of picking one at random: a constant mask gets the
-    region's share of the image, neither a sure hit nor a sure miss.
+    Higher is better. Zhang et al., "Top-down neural attention by excitation backprop", IJCV 2018;
+    its tolerance of 15 pixels is that of a :func:`widened` region. Where several pixels share the
+    peak (within 1e-6) it is the share of them inside, the expectation of picking one at random: a
+    constant mask gets the region's share of the image, neither a sure hit nor a sure miss.
 
     Args:
         masks: (B, H, W) in [0, 1], without NaN.
@@ -130,12 +144,13 @@ def intersection_over_union(
     title="Pointing games",
     paper="Zhang et al., IJCV 2018; Wang et al. (Score-CAM), CVPR Workshops 2020",
     needs=("truth",),
+    options={"tolerance": 0},
     metrics={
         "pointing": Metric("pointing game", higher_is_better=True, unit="%"),
         "energy_pointing": Metric("energy pointing game", higher_is_better=True, unit="%"),
     },
 )
-def localisation(case: Case) -> Scores:
+def localisation(case: Case, tolerance: int = 0) -> Scores:
     """Look for each mask's peak and mass in the boxes that people drew round the class.
 
     The case decides the class: the boxes' own where the classifier has it, else the predicted one.
@@ -143,18 +158,23 @@ def localisation(case: Case) -> Scores:
 
     Args:
         case: Masks, and where the class is.
+        tolerance: So many pixels of the input may the peak lie outside of the boxes. The paper has
+            15, on photos of their own sizes; at 224 pixels that is much.
 
     Returns:
         ``pointing`` and ``energy_pointing`` in percent; NaN where an image has no box, or none that
         holds the centre of a pixel.
 
     Raises:
-        InputError: The truth is not one entry per image.
+        InputError: The truth is not one entry per image, or the tolerance is below 0.
     """
+    if tolerance < 0:
+        raise InputError(f"expected a tolerance of at least 0 pixels, got {tolerance}")
     regions, marked = box_regions(case)
+    near = widened(regions, tolerance)
     return Scores(
         {
-            "pointing": pointing(case.masks, regions).masked_fill(~marked, torch.nan),
+            "pointing": pointing(case.masks, near).masked_fill(~marked, torch.nan),
             "energy_pointing": energy(case.masks, regions).masked_fill(~marked, torch.nan),
         }
     )

@@ -197,7 +197,17 @@ def test_no_rivals():
 
 def test_without_an_explainer():
     text = make_page(made_result(methods={"gradcam": "Grad-CAM", "rise": "RISE"}))
-    assert re.search(r"has the best mean in \d of 4 metrics", text)
+    assert re.search(r"has the best mean in \d of 4 main metrics", text)
+
+
+def test_the_verdict_counts_a_family_by_its_main_metrics():
+    metrics = {name: Metric(name, False) for name in ("ad_15", "ad_50", "ad_100", "ag_15_matched")}
+    text = make_page(made_result(metrics=metrics))
+    assert re.search(r"has the best mean in \d of 1 main metrics", text)
+    strange = {name: Metric(name, False) for name in ("mine", "yours")}
+    assert re.search(
+        r"has the best mean in \d of 2 main metrics", make_page(made_result(metrics=strange))
+    )
 
 
 def test_all_methods_impossible():

@@ -25,6 +25,13 @@ _FAMILIES = {
 }
 
 
+MAIN_METRICS = (
+    *("ad_50_matched", "ic_50_matched", "ad_50", "road_morf", "road_lerf", "road_combined"),
+    *("insertion", "deletion", "srg", "energy_pointing", "pointing", "adcc"),
+)
+"""Metrics that stand for their families in figures and verdict, where they were measured."""
+
+
 def family(metric: str) -> str:
     """Return the family of a metric by its name.
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ttame.benchmarking.report.families import MAIN_METRICS
 from ttame.benchmarking.report.markup import Html, element, join
 from ttame.benchmarking.report.plots import Panel, panel_figure, rank_figure
 from ttame.benchmarking.report.scores import metric_ranks
@@ -17,12 +18,6 @@ if TYPE_CHECKING:
 
     from ttame.benchmarking.benchmark_result import BenchmarkResult
     from ttame.benchmarking.report.score_table import Column
-
-MAIN_METRICS = (
-    *("ad_50_matched", "ic_50_matched", "ad_50", "road_morf", "road_lerf", "road_combined"),
-    *("insertion", "deletion", "srg", "energy_pointing", "pointing", "adcc"),
-)
-"""Metrics that stand for their families in the figures, where they were measured."""
 
 # By the first part of a curve's name: what runs to the right, and what upwards.
 _AXES = {
@@ -52,12 +47,18 @@ def rank_section(result: BenchmarkResult, found: Mapping[str, Column]) -> Html:
         difference = compared[column.name].get("critical_difference")
         difference = math.nan if difference is None else float(difference)
         photos = compared[column.name].get("ranked_photos")
-        figure = rank_figure(ranks, difference, titles, styles, f"{column.title}, n = {photos}")
+        title = f"{column.title}, n = {photos}{_friedman(compared[column.name])}"
+        figure = rank_figure(ranks, difference, titles, styles, title)
         order = ", ".join(
             f"{titles[name]} {ranks[name]:.2f}" for name in sorted(ranks, key=ranks.__getitem__)
         )
         parts.append(_figure(figure, f"rank-{column.name}", f"Mean ranks, {column.title}: {order}"))
     return element("div", *parts, class_="pairs") if parts else Html()
+
+
+def _friedman(compared: Mapping[str, Any]) -> str:
+    p = (compared.get("friedman") or {}).get("p")
+    return "" if p is None else f", Friedman's p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
 
 
 def curve_section(result: BenchmarkResult) -> Html:

@@ -41,8 +41,8 @@ _READING = (
 )
 _RANKS = (
     "Mean rank, 1 for the best, over the n photos, of the methods that were scored on all of them; "
-    "methods joined by a bar differ by less than the critical difference (Friedman and Nemenyi, "
-    "after Demšar, JMLR 2006)."
+    "methods joined by a bar differ by less than Nemenyi's critical difference (Demšar, JMLR "
+    "2006). Where Friedman's test has p of 0.05 or more, the ranks tell no two methods apart."
 )
 _DETAILS = ("title", "control", "status", "reason", "subject", "slow")
 

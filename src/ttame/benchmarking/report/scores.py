@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ttame.benchmarking.means import Mean, leaders
 from ttame.benchmarking.plan import OWN
-from ttame.benchmarking.report.families import by_family, packed
+from ttame.benchmarking.report.families import MAIN_METRICS, by_family, packed
 from ttame.benchmarking.report.markup import Html, element, join
 from ttame.benchmarking.report.score_table import Column, score_table, shown
 
@@ -141,9 +141,10 @@ def measured(result: BenchmarkResult, key: str) -> dict[str, float]:
 def verdict(result: BenchmarkResult, found: Mapping[str, Column]) -> Html:
     """Say in one paragraph how the explainer stands, or who leads where there is none."""
     methods = table_methods(result)
+    main = [name for name in found if name in MAIN_METRICS] or list(found)
     contested = {
         name: column
-        for name, column in found.items()
+        for name, column in ((name, found[name]) for name in main)
         if column.best and sum(_rival(methods, method) for method in column.cells) > 1
     }
     if not contested:
@@ -158,7 +159,7 @@ def verdict(result: BenchmarkResult, found: Mapping[str, Column]) -> Html:
         return element(
             "p",
             element("b", title),
-            f" has the best mean in {counts[first]} of {len(contested)} metrics.",
+            f" has the best mean in {counts[first]} of {len(contested)} main metrics.",
             class_="lead",
         )
     own = {name: column for name, column in contested.items() if OWN in column.cells}
@@ -167,8 +168,8 @@ def verdict(result: BenchmarkResult, found: Mapping[str, Column]) -> Html:
     behind = [column for column in own.values() if OWN not in column.best | column.tied]
     title = methods[OWN].get("title") or OWN
     sentence = (
-        f" has the best mean in {len(best)} of {len(own)} metrics, is not significantly worse than "
-        f"the best in {len(tied)} and is behind in {len(behind)}"
+        f" has the best mean in {len(best)} of {len(own)} main metrics, is not significantly worse "
+        f"than the best in {len(tied)} and is behind in {len(behind)}"
     )
     lost = f": {'; '.join(column.title for column in behind)}." if behind else "."
     return element("p", element("b", title), sentence, lost, class_="lead")
