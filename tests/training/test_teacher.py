@@ -5,13 +5,14 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from torch import Tensor
 
 from tiny_backbone import tiny_backbone
 from tiny_transformers import transformer
 from ttame.errors import BackboneError, InputError, UnknownNameError
 from ttame.explainer import Explainer, new_explainer
 from ttame.images.dataset import Batch
-from ttame.methods.registry import get_method
+from ttame.methods.registry import Method, get_method
 from ttame.objective import disagreement
 from ttame.training.config import TrainingConfig
 from ttame.training.module import ExplainerTraining
@@ -65,6 +66,32 @@ def test_why_a_method_cannot_teach() -> None:
     attnlrp, gradcam = get_method("attnlrp"), get_method("gradcam")
     assert "vision transformers" in why_not(attnlrp, tiny_backbone(), images)
     assert why_not(gradcam, tiny_backbone(), images) == ""
+
+    def crash(backbone: object, images: Tensor, classes: Tensor) -> Tensor:
+        raise IndexError("too far\nand more")
+
+    def endless(backbone: object, images: Tensor, classes: Tensor) -> Tensor:
+        return torch.full((1, 1, 2, 2), torch.inf)
+
+    assert why_not(Method("a", "A", crash), tiny_backbone(), images) == "IndexError: too far"
+    assert "not finite" in why_not(Method("b", "B", endless), tiny_backbone(), images)
+
+
+def test_nothing_is_learnt_of_maps_that_are_not_finite() -> None:
+    def half_broken(backbone: object, images: Tensor, classes: Tensor) -> Tensor:
+        maps = torch.arange(4.0).view(1, 1, 2, 2).repeat(2, 1, 1, 1)
+        maps[0, 0, 1, 1] = torch.nan
+        return maps
+
+    method, classes = Method("half", "Half", half_broken), torch.zeros(2, 1, dtype=torch.long)
+    images = torch.randn(2, 3, 32, 32)
+    taught = taught_maps(method, tiny_backbone(), images, classes, (2, 2))
+    assert torch.equal(taught[1, 0], torch.arange(4.0).view(2, 2))
+    maps = torch.randn(2, 1, 2, 2, requires_grad=True)
+    disagreement(maps, taught).backward()  # type: ignore[no-untyped-call]
+    assert maps.grad is not None
+    assert maps.grad[0].abs().max() == 0
+    assert maps.grad[1].abs().max() > 0
 
 
 def test_what_is_taught_is_learnt(config: Callable[..., TrainingConfig]) -> None:

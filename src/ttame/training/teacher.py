@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ttame.errors import BackboneError, InputError, unknown_name
+from ttame.errors import BackboneError, InputError, first_line, unknown_name
 from ttame.masking import resize
 from ttame.methods.registry import get_method, methods
+from ttame.metrics.shares import without_nan
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,11 +54,15 @@ def why_not(teacher: Method, backbone: Backbone, images: Tensor) -> str:
         backbone: The classifier.
         images: Some normalised input of it, (B, C, H, W).
     """
+    classes = torch.zeros(len(images), 1, dtype=torch.long, device=images.device)
     try:
-        teacher(backbone, images, torch.zeros(len(images), 1, dtype=torch.long))
+        maps = teacher(backbone, images, classes)
     except BackboneError as error:
         return str(error)
-    return ""
+    except Exception as error:
+        # A method meets code here that nobody tried it on; a training must not end with it.
+        return f"{type(error).__name__}: {first_line(error)}"
+    return "" if maps.isfinite().all() else "its maps are not finite"
 
 
 def two_classes(labels: Tensor, num_classes: int) -> Tensor:
@@ -84,7 +89,10 @@ def two_classes(labels: Tensor, num_classes: int) -> Tensor:
 def taught_maps(
     teacher: Method, backbone: Backbone, images: Tensor, classes: Tensor, grid: tuple[int, int]
 ) -> Tensor:
-    """Let the teacher explain images; (B, n, *grid), constants for a training."""
-    maps = teacher(backbone, images, classes)
+    """Let the teacher explain images; (B, n, *grid), constants for a training.
+
+    A map with NaN or infinity becomes all zeros, of which nothing is learnt.
+    """
     # What was made in inference mode cannot take part in a backward pass; its copy can.
-    return resize(maps.clone(), grid, antialias=True)
+    maps, _ = without_nan(teacher(backbone, images, classes).clone())
+    return resize(maps, grid, antialias=True)
