@@ -5,7 +5,7 @@ classes. Both are scored on the same other photos, of classes of both kinds, so 
 explained once by an explainer that saw its class and once by one that did not.
 
 python benchmarks/unseen_classes.py --data pool.csv --eval-data labels.csv --out DIR
-    [--model ttame/efficientnet-lite0]
+    [--model ttame/efficientnet-lite0] [--weights FILE] [--photos N] [--images N]
 
 The CSV of --data has the columns ``path`` (or ``file``) and ``label``. What lies in DIR already is
 not computed again.
@@ -20,6 +20,7 @@ import pandas as pd
 
 import ttame
 from ttame.allocator import keep_freed_memory
+from ttame.backbone.contract import Backbone
 from ttame.benchmarking.statistics import bootstrap_interval
 from ttame.images.listing import list_photos
 
@@ -32,10 +33,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--eval-data", type=Path, required=True)
     parser.add_argument("--model", default="ttame/efficientnet-lite0")
+    parser.add_argument("--weights", type=Path, help="the classifier's weight file")
+    parser.add_argument("--photos", type=int, default=0, help="most photos of a training; 0: all")
+    parser.add_argument("--images", type=int, help="photos to score on; all where not given")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     keep_freed_memory()
-    scores = [scored(place, args) for place in range(2)]
+    backbone = ttame.load_backbone(args.model, args.weights)
+    scores = [scored(place, backbone, args) for place in range(2)]
     even = scores[0]["class_index"] % 2 == 0
     seen = scores[0][METRICS].where(even, scores[1][METRICS])
     unseen = scores[1][METRICS].where(even, scores[0][METRICS])
@@ -50,16 +55,18 @@ def main() -> None:
         )
 
 
-def scored(place: int, args: argparse.Namespace) -> pd.DataFrame:
+def scored(place: int, backbone: Backbone, args: argparse.Namespace) -> pd.DataFrame:
     """Return the scores of one half's explainer, a row per photo."""
     name = HALVES[place]
     folder, results = args.out / name, args.out / f"eval-{name}"
     if not (folder / "explainer.json").exists():
         photos = [photo for photo in list_photos(args.data) if photo.label is not None]
         chosen = [photo.path for photo in photos if photo.label % 2 == place]
-        ttame.train(args.model, chosen, folder, progress=False)
+        model, weights, most = args.model, args.weights, args.photos
+        ttame.train(model, chosen, folder, weights=weights, train_images=most, progress=False)
     if not (results / "per_image.csv").exists():
-        ttame.evaluate(ttame.load(folder), args.eval_data, methods=[], out=results)
+        explainer = ttame.load(folder, backbone=backbone)
+        ttame.evaluate(explainer, args.eval_data, methods=[], images=args.images, out=results)
     table = pd.read_csv(results / "per_image.csv")
     return table[table["method"] == "ttame"].set_index("file")
 
