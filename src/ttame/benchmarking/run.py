@@ -21,12 +21,7 @@ from ttame.benchmarking.engine import compute, try_options
 from ttame.benchmarking.lock import check_unlocked, one_run
 from ttame.benchmarking.marked import marked_set
 from ttame.benchmarking.pairs import NO_PAIRS, pair_set
-from ttame.benchmarking.parallel import (
-    compute_in_processes,
-    logging_to,
-    placed,
-    threads_each,
-)
+from ttame.benchmarking.parallel import compute_in_processes, logging_to, placed, threads_each
 from ttame.benchmarking.plan import OWN, PhotoSet, Plan
 from ttame.benchmarking.records import (
     NOT_POSSIBLE,
@@ -94,8 +89,8 @@ def benchmark(
     What is finished is on disk: a run that was killed goes on with ``resume=True`` and gives the
     same results, bit for bit on the same machine with the same number of threads. The batch size
     moves values by rounding only, and a pixel or a photo that stands on the edge by as much. A
-    method that this classifier cannot do, or that fails,
-    is told in the result and does not stop the others.
+    method that this classifier cannot do, or that fails, is told in the result and does not stop
+    the others.
 
     Args:
         explainer: Named ``"ttame"`` in the results; None with a ``backbone`` compares other
