@@ -9,7 +9,7 @@ import torch
 
 from ttame.activation import log_probabilities
 from ttame.masking import minmax
-from ttame.metrics.similarity import mean_ranks
+from ttame.metrics.similarity import is_constant, mean_ranks
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,7 +73,8 @@ def variation(masks: Tensor, border: float = 0.3) -> Tensor:
 def disagreement(maps: Tensor, teacher: Tensor) -> Tensor:
     """Mean of one minus the correlation of maps with the ranks of a teacher's maps.
 
-    Only the teacher's order of cells counts: its maps may have tails as long as they like.
+    The teacher's order of cells counts, not how far they are apart: only values less than a
+    thousandth of the map's span apart share their ranks in part.
 
     Args:
         maps: (B, n, H, W), any range; no gradient passes to a constant one.
@@ -89,7 +90,9 @@ def disagreement(maps: Tensor, teacher: Tensor) -> Tensor:
     """
     ranks = mean_ranks(minmax(teacher).flatten(0, 1)).flatten(1)
     ranks = (ranks - ranks.mean(dim=1, keepdim=True)).float()
-    values = maps.float().flatten(0, 1).flatten(1)
+    values = maps.float().flatten(0, 1)
+    # Near a constant map the correlation has an endless slope.
+    values = values.masked_fill(is_constant(values)[:, None, None], 0).flatten(1)
     values = values - values.mean(dim=1, keepdim=True)
     scale = values.square().sum(dim=1) * ranks.square().sum(dim=1)
     return 1 - ((values * ranks).sum(dim=1) * torch.rsqrt(scale + _TINY)).mean()

@@ -21,7 +21,7 @@ from ttame.methods.registry import get_method
 from ttame.training import module as module_file
 from ttame.training.config import TrainingConfig
 from ttame.training.module import ExplainerTraining
-from ttame.training.teacher import two_classes
+from ttame.training.teacher import with_another_class
 
 Config = Callable[..., TrainingConfig]
 
@@ -132,7 +132,7 @@ def test_a_step_with_a_teacher_by_hand(config: Config) -> None:
     logits, maps = all_maps(explainer, batch.pixels)
     labels = logits.argmax(1)
     torch.manual_seed(3)
-    classes = two_classes(labels, logits.shape[1])
+    classes = with_another_class(labels, logits.shape[1])
     images = explainer.backbone.preprocessing.normalise(batch.pixels)
     taught = get_method("gradcam")(explainer.backbone, images, classes)
     taught = masking.resize(taught, (maps.shape[-2], maps.shape[-1]), antialias=True)

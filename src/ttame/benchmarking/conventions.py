@@ -29,8 +29,10 @@ BENCHMARK: Mapping[str, str] = MappingProxyType(
         **COMMON,
         "scores": "in percent, but mask_area in [0, 1] and SRG in units of the logit",
         "rule": "; ".join(f"{name}: {text}" for name, text in QUANTILE_RULES.items()),
-        "fill": "what stands where pixels are missing, an option of each measure. black; mean: the "
-        "classifier's mean colour; photo_mean: the photo's own; blur: Gaussian of 11 x 11 pixels, "
+        "mask_space": "pixel: the mask multiplies the [0, 1] image, which is then normalised; where "
+        "the fill in a measure's options is not black, it blends the image with that",
+        "fill": "what stands where pixels are missing, an option of most measures. black; mean: "
+        "the classifier's mean colour; photo_mean: the photo's own; blur: Gaussian of 11 x 11 pixels, "
         "sigma 5, edges repeated. Of methods and trainings, blur is wider: sigma a sixteenth of "
         "the shorter side",
         "class": "the classifier's own prediction on the unmasked image; on the photos with "

@@ -32,8 +32,8 @@ class TrainingConfig:
         upsampling: How masks come to the size of the image, in training as afterwards:
             ``"bilinear"``, or ``"nearest"``, which leaves every cell whole.
         teacher: A method (``ttame methods``) whose maps are learnt instead of the objective, of the
-            class that is seen and of another one; ``"none"`` for the objective, to which all terms
-            and weights below belong.
+            class that is seen and of another one; ``"none"`` for the objective. To that alone
+            belong shares, block, fill, terms and weights below.
         shares: Every step keeps one of these shares of each mask's pixels, drawn per image.
         block: Area and variation run over the maps of every label of the batch (B x B).
         fill: What replaces masked pixels: ``"black"``, ``"mean"`` or ``"blur"``.

@@ -14,7 +14,7 @@ from ttame.backbone.affine import AffineNorms
 from ttame.metrics.confidence import average_drop, increase_in_confidence
 from ttame.metrics.shares import cut_to_shares, full_masks
 from ttame.objective import ObjectiveWeights, disagreement, objective
-from ttame.training.teacher import find_teacher, taught_maps, two_classes
+from ttame.training.teacher import find_teacher, taught_maps, with_another_class
 
 if TYPE_CHECKING:
     from ttame.backbone.contract import BackboneOutput
@@ -102,7 +102,7 @@ class ExplainerTraining(pl.LightningModule):
         self, teacher: Method, images: Tensor, output: BackboneOutput, labels: Tensor
     ) -> dict[str, Tensor]:
         """Compare the maps of two classes with the teacher's."""
-        classes = two_classes(labels, output.logits.shape[1])
+        classes = with_another_class(labels, output.logits.shape[1])
         maps = self.attention(output.features, classes)
         grid = (maps.shape[-2], maps.shape[-1])
         taught = taught_maps(teacher, self._frozen[0], images, classes, grid)

@@ -59,13 +59,15 @@ def why_not(teacher: Method, backbone: Backbone, images: Tensor) -> str:
         maps = teacher(backbone, images, classes)
     except BackboneError as error:
         return str(error)
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:
         # A method meets code here that nobody tried it on; a training must not end with it.
         return f"{type(error).__name__}: {first_line(error)}"
     return "" if maps.isfinite().all() else "its maps are not finite"
 
 
-def two_classes(labels: Tensor, num_classes: int) -> Tensor:
+def with_another_class(labels: Tensor, num_classes: int) -> Tensor:
     """Put another class beside each label, drawn with equal chances from torch's generator.
 
     Maps of one class alone would not teach what tells classes apart.
@@ -78,7 +80,7 @@ def two_classes(labels: Tensor, num_classes: int) -> Tensor:
         (B, 2) class indices, no two alike in a row.
 
     Example:
-        >>> two_classes(torch.tensor([0, 1]), 2)
+        >>> with_another_class(torch.tensor([0, 1]), 2)
         tensor([[0, 1],
                 [1, 0]])
     """
