@@ -29,12 +29,12 @@ BENCHMARK: Mapping[str, str] = MappingProxyType(
         **COMMON,
         "scores": "in percent, but mask_area in [0, 1] and SRG in units of the logit",
         "rule": "; ".join(f"{name}: {text}" for name, text in QUANTILE_RULES.items()),
-        "mask_space": "pixel: the mask multiplies the [0, 1] image, which is then normalised; where "
-        "the fill in a measure's options is not black, it blends the image with that",
+        "mask_space": "pixel: the mask multiplies the [0, 1] image, which is then normalised; with "
+        "another fill than black in a measure's options, it blends the image with that",
         "fill": "what stands where pixels are missing, an option of most measures. black; mean: "
-        "the classifier's mean colour; photo_mean: the photo's own; blur: Gaussian of 11 x 11 pixels, "
-        "sigma 5, edges repeated. Of methods and trainings, blur is wider: sigma a sixteenth of "
-        "the shorter side",
+        "the classifier's mean colour; photo_mean: the photo's own; blur: Gaussian of 11 x 11 "
+        "pixels, sigma 5, edges repeated. Of methods and trainings, blur is wider: sigma a "
+        "sixteenth of the shorter side",
         "class": "the classifier's own prediction on the unmasked image; on the photos with "
         "marked objects the marked class, on a picture of two photos that of one of them",
         "normalisation": "min-max per map (of an explainer: after its mask form), then resized to "
