@@ -62,8 +62,7 @@ def scored(place: int, backbone: Backbone, args: argparse.Namespace) -> pd.DataF
     if not (folder / "explainer.json").exists():
         photos = [photo for photo in list_photos(args.data) if photo.label is not None]
         chosen = [photo.path for photo in photos if photo.label % 2 == place]
-        model, weights, most = args.model, args.weights, args.photos
-        ttame.train(model, chosen, folder, weights=weights, train_images=most, progress=False)
+        ttame.train(backbone, chosen, folder, train_images=args.photos, progress=False)
     if not (results / "per_image.csv").exists():
         explainer = ttame.load(folder, backbone=backbone)
         ttame.evaluate(explainer, args.eval_data, methods=[], images=args.images, out=results)

@@ -151,9 +151,8 @@ class PerceptronBranch(nn.Module):
     @torch.no_grad()
     def silence(self) -> None:
         """Start as the cells at length one."""
-        nn.init.zeros_(self.second.weight)
-        if self.second.bias is not None:
-            nn.init.zeros_(self.second.bias)
+        for parameter in self.second.parameters():
+            nn.init.zeros_(parameter)
 
 
 BRANCHES: dict[str, Callable[[int], FeatureBranch | IdentityBranch | PerceptronBranch]] = {

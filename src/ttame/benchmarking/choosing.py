@@ -39,14 +39,19 @@ def choose_methods(
     Args:
         wanted: Names or methods; None and ``"all"`` take every registered one, also those that
             lack a package, which the result then tells.
-        explainers: Names of the explainers; they may be among ``wanted``.
+        explainers: Names of the explainers, which no method has; they may be among ``wanted``.
 
     Raises:
         UnknownNameError: There is no such method.
-        InputError: A package is missing, a name comes twice, or a trained method has no explainer.
+        InputError: A package is missing, a name comes twice, a trained method has no explainer, or
+            an explainer has a method's name.
     """
+    known = registered_methods()
+    for name in explainers:
+        if name in known:
+            raise InputError(f"the name {name!r} belongs to a method; name the explainer otherwise")
     if _all(wanted):
-        chosen = [found for name, found in registered_methods().items() if name not in explainers]
+        chosen = list(known.values())
     else:
         names = [wanted] if isinstance(wanted, str) else list(wanted or ())
         chosen = [

@@ -15,11 +15,9 @@ QUANTILE_RULES: Mapping[str, str] = MappingProxyType(
 
 COMMON: Mapping[str, str] = MappingProxyType(
     {
-        "mask_space": "pixel: the mask multiplies the [0, 1] image, which is then normalised",
         "matched": "the resized map is replaced by its pixel ranks, uniform in [0, 1], ties in "
         "seeded random order, before it is cut",
         "nan_maps": "a map with NaN or infinity counts as all zeros",
-        "scores": "in percent; mask_area in [0, 1]",
     }
 )
 """Shared by an evaluation and a benchmark."""

@@ -163,8 +163,10 @@ def _conventions(shares: Sequence[float], rule: str) -> dict[str, Any]:
         "class": "the classifier's own prediction on the unmasked image",
         "normalisation": "min-max per map (of an explainer: after its mask form and upsampling), "
         "then bilinear resize to the input (align_corners=False)",
+        "mask_space": "pixel: the mask multiplies the [0, 1] image, which is then normalised",
         "fill": "black",
         "shares": [float(share) for share in shares],
         "quantile_rule": QUANTILE_RULES[rule],
+        "scores": "in percent; mask_area in [0, 1]",
         **COMMON,
     }

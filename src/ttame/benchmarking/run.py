@@ -38,7 +38,6 @@ from ttame.benchmarking.settings import check_free, describe_settings, open_fold
 from ttame.benchmarking.statistics import check_seed
 from ttame.errors import InputError
 from ttame.masking import check_upsampling
-from ttame.methods.registry import methods as registered_methods
 from ttame.methods.ttame import rebound
 from ttame.metrics.transfer import judge_columns
 
@@ -206,10 +205,6 @@ def _subject(
         explainer = load()
     if OWN in others:
         raise InputError(f"the name {OWN!r} belongs to the explainer; name the other one otherwise")
-    known = registered_methods()
-    for name in others:
-        if name in known:
-            raise InputError(f"the name {name!r} belongs to a method; name the explainer otherwise")
     explainers = {**({} if explainer is None else {OWN: explainer}), **others}
     if backbone is None:
         backbone = next(iter(explainers.values())).backbone

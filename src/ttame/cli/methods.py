@@ -22,7 +22,7 @@ def methods() -> None:
     from rich.table import Table
 
     from ttame.methods.registry import methods as registered
-    from ttame.methods.trained import TRAINED
+    from ttame.methods.trained import COST, TRAINED
 
     table = Table(box=box.SIMPLE_HEAD, caption=_MARKS, caption_justify="left")
     table.add_column("name", style="bold", no_wrap=True)
@@ -33,14 +33,8 @@ def methods() -> None:
         for method in registered().values()
     ]
     rows += [
-        (
-            name,
-            method.title,
-            f"{', '.join(method.needs)} ({method.option})",
-            method.cost,
-            method.paper,
-        )
-        for name, method in TRAINED.items()
+        (name, trained.title, f"explainer ({trained.option})", COST, trained.paper)
+        for name, trained in TRAINED.items()
     ]
     for row in sorted(rows):
         table.add_row(*(escape(cell) for cell in row))

@@ -18,16 +18,15 @@ class TrainedMethod:
         title: How it is called in tables and plots.
         paper: Where it was published.
         option: How the command line is given its explainer.
-        cost: What an explanation costs beyond the prediction, in words.
-        needs: As those of :class:`ttame.methods.registry.Method`.
     """
 
     title: str
     paper: str
     option: str
-    cost: str = "1 pass of the attention mechanism"
-    needs: tuple[str, ...] = ("explainer",)
 
+
+COST = "1 pass of the attention mechanism"
+"""What an explanation of a trained method costs beyond the prediction."""
 
 TRAINED: Mapping[str, TrainedMethod] = MappingProxyType(
     {

@@ -141,10 +141,10 @@ def measured(result: BenchmarkResult, key: str) -> dict[str, float]:
 def verdict(result: BenchmarkResult, found: Mapping[str, Column]) -> Html:
     """Say in one paragraph how the explainer stands, or who leads where there is none."""
     methods = table_methods(result)
-    main = [name for name in found if name in MAIN_METRICS] or list(found)
+    main = {name: column for name, column in found.items() if name in MAIN_METRICS} or found
     contested = {
         name: column
-        for name, column in ((name, found[name]) for name in main)
+        for name, column in main.items()
         if column.best and sum(_rival(methods, method) for method in column.cells) > 1
     }
     if not contested:
