@@ -93,6 +93,7 @@ def test_another_view_of_the_photos_or_another_device_is_another_run(explainer, 
         ({"images": 2}, "data photos photos 3 then, 2 now"),
         ({"slow_images": 2}, "slow_images 50 then, 2 now"),
         ({"measures": ["adcc"]}, "measures photos confidence"),
+        ({"normalisation": "positive"}, "normalisation"),
     ],
 )
 def test_other_settings_are_refused(explainer, tmp_path, change, message):

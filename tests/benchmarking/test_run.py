@@ -107,6 +107,8 @@ def test_the_memory_is_that_of_one_photo_explained_a_second_time(explainer, phot
     # A finished run that is read again still tells it.
     again = run(explainer, photos, methods=methods, out=tmp_path, resume=True)
     assert again.timings["methods"]["held"]["peak_memory_mib"] == peak
+    assert again.timings["work_seconds"] == pytest.approx(result.timings["work_seconds"])
+    assert result.timings["work_seconds"] > result.timings["methods"]["held"]["seconds"] > 0
 
 
 def test_equals_evaluate(explainer, photos, saved):
@@ -456,6 +458,19 @@ def test_upsampling_is_the_same_for_all(explainer, photos):
     assert whole.provenance["settings"]["upsampling"] == "nearest"
 
 
+def test_normalisation_is_the_same_for_all_but_for_masks_that_are_given(explainer, photos):
+    signed = Method("signed", "Signed", lambda _, images, classes: images[:, :1])
+    run_with = {"methods": [signed, "all_ones"], "measures": ["confidence"]}
+    usual, positive = (
+        run(explainer, photos, normalisation=name, **run_with) for name in ("minmax", "positive")
+    )
+    # The mask of an explainer begins at 0 and ends at 1 already.
+    assert positive.values("ttame").equals(usual.values("ttame"))
+    assert positive.values("all_ones").equals(usual.values("all_ones"))
+    assert not positive.values("signed").equals(usual.values("signed"))
+    assert positive.provenance["settings"]["normalisation"] == "positive"
+
+
 def test_wrong_arguments_are_refused_before_any_work(explainer, photos, tmp_path):
     stranger = tiny_backbone(classes=4)
     stranger.class_names = [f"other {index}" for index in range(4)]
@@ -464,6 +479,7 @@ def test_wrong_arguments_are_refused_before_any_work(explainer, photos, tmp_path
         (UnknownNameError, {"methods": ["grad_cam"]}),
         (UnknownNameError, {"measures": ["ad_51x"]}),
         (UnknownNameError, {"half": "third"}),
+        (UnknownNameError, {"normalisation": "min-max"}),
         (UnknownNameError, {"upsampling": "neares"}),
         (InputError, {"methods": ["random", "random"]}),
         (InputError, {"measures": ["transfer"]}),

@@ -38,7 +38,7 @@ def case_of(explained, only=slice(None), **values):
         only=only,
         backbone=backbone,
         explain=method,
-        gives_masks=True,
+        normalisation="as_given",
         judge=judge,
         truth=truth()[only],
         **values,

@@ -62,7 +62,7 @@ def test_constant_masks_score_zero_and_do_not_crash():
         images=2,
         masks=torch.ones(2, 32, 32),
         maps=torch.ones(2, 4, 4),
-        gives_masks=True,
+        normalisation="as_given",
         explain=lambda _, images, classes: torch.ones(*classes.shape, 4, 4),
     )
     scores = get_measure("adcc")(ones).values

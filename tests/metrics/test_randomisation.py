@@ -152,7 +152,7 @@ def test_a_multi_label_head_over_a_changed_copy_is_not_centred():
 def test_maps_that_follow_the_classifier_change_and_others_do_not():
     backbone = tiny_backbone()
     method = ttame_method(new_explainer(backbone))
-    case = make_case(images=6, backbone=backbone, explain=method, gives_masks=True)
+    case = make_case(images=6, backbone=backbone, explain=method, normalisation="as_given")
     scores = get_measure("randomisation")(case)
     curve = scores.curves["randomised_similarity"]
     assert curve.shape == (6, 3)

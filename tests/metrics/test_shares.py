@@ -7,10 +7,8 @@ from ttame.errors import InputError, UnknownNameError
 from ttame.metrics.shares import (
     area_matched,
     cut_to_shares,
-    full_masks,
     image_seeds,
     pixel_ranks,
-    without_nan,
 )
 
 SHARES = (1.0, 0.5, 0.15)
@@ -48,7 +46,6 @@ def test_exact_rule_keeps_exactly_k_pixels_of_a_plateau(share):
 def test_constant_mask_does_not_crash_and_loses_nothing_under_the_quantile_rule():
     masks = torch.full((1, 4, 4), 0.3)
     assert torch.equal(cut_to_shares(masks, SHARES), masks[:, None].expand(-1, 3, -1, -1))
-    assert torch.equal(full_masks(torch.full((1, 2, 2), 7.0), (4, 6)), torch.zeros(1, 4, 6))
 
 
 def test_ranks_are_uniform_and_ties_are_seeded_per_image():
@@ -70,37 +67,6 @@ def test_monotone_change_leaves_area_matched_masks_unchanged():
     assert torch.equal(matched, area_matched(masks.sqrt(), [5, 6]))
     assert torch.equal(matched, area_matched(torch.exp(3 * masks), [5, 6]))
     assert not torch.equal(matched, area_matched(-masks, [5, 6]))
-
-
-def test_plateaus_of_a_resized_map_stay_exact_ties():
-    # Half of the values of a 1 x 3 map resized to 30 columns lie on its flat ends.
-    maps = torch.tensor([[[0.123457, 0.7, 0.312345], [0.123457, 0.7, 0.312345]]])
-    full = full_masks(maps, (17, 30))
-    assert full[0, :, :5].unique().numel() == 1
-    assert full[0, :, -5:].unique().numel() == 1
-    noisy = full_masks(maps * (1 + 1e-7), (17, 30))
-    torch.testing.assert_close(area_matched(noisy, [0]), area_matched(full, [0]), rtol=0, atol=0)
-    kept, again = cut_to_shares(full, [0.5, 0.15]), cut_to_shares(noisy, [0.5, 0.15])
-    assert torch.equal(kept > 0, again > 0)
-
-
-def test_full_masks_stretch_resize_and_leave_masks_alone():
-    maps = torch.tensor([[[2.0, 4.0], [4.0, 2.0]]])
-    full = full_masks(maps, (4, 2))
-    assert full.shape == (1, 4, 2)
-    assert full[0, :, 0].tolist() == pytest.approx([0, 0.25, 0.75, 1])
-    ones = torch.ones(1, 3, 5)
-    assert torch.equal(full_masks(ones, (3, 5), stretch=False), ones)
-
-
-def test_nan_and_infinite_maps_become_zeros_and_are_flagged():
-    maps = torch.rand(3, 2, 2, 2)
-    maps[0, 1, 0, 0] = torch.nan
-    maps[2, 0, 1, 1] = torch.inf
-    clean, replaced = without_nan(maps)
-    assert replaced.tolist() == [[False, True], [False, False], [True, False]]
-    assert not clean[replaced].any()
-    assert torch.equal(clean[~replaced], maps[~replaced])
 
 
 def test_image_seeds_do_not_depend_on_the_batch():

@@ -169,7 +169,8 @@ def collect_times(plan: Plan, records: Records) -> dict[str, Any]:
 
     Returns:
         Median milliseconds per image of every method, and of every measure on it; the peak of each
-        method's memory in MiB where it was measured, the highest of all processes.
+        method's memory in MiB where it was measured, the highest of all processes; and the seconds
+        that all of it took, of all processes and calls together.
     """
     methods: dict[str, Any] = {}
     measures: dict[str, dict[str, float]] = {name: {} for name in plan_measures(plan)}
@@ -191,7 +192,10 @@ def collect_times(plan: Plan, records: Records) -> dict[str, Any]:
                     "images": sum(images for _, images in times),
                     **({"peak_memory_mib": max(peaks) / _MIB} if max(peaks) else {}),
                 }
-    return {"methods": methods, "measures": measures}
+    total = sum(
+        seconds for record in records.values() for seconds, _ in record.get("seconds", {}).values()
+    )
+    return {"methods": methods, "measures": measures, "work_seconds": total}
 
 
 def unfinished(plan: Plan, records: Records) -> list[Unit]:

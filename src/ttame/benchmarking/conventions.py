@@ -35,10 +35,13 @@ BENCHMARK: Mapping[str, str] = MappingProxyType(
         "sixteenth of the shorter side",
         "class": "the classifier's own prediction on the unmasked image; on the photos with "
         "marked objects the marked class, on a picture of two photos that of one of them",
-        "normalisation": "min-max per map (of an explainer: after its mask form), then resized to "
-        "the input by the upsampling in the settings, bilinear with align_corners=False; an own "
-        "upsampling of an explainer comes first: with nearest, its masks have the input's size "
-        "already",
+        "normalisation": "per map at its own resolution (of an explainer: after its mask form), by "
+        "the normalisation in the settings. minmax: stretched to [0, 1]; positive: negative values "
+        "are 0, divided by the maximum; magnitude: absolute values divided by the largest; "
+        "clipped: stretched from the 1 % to the 99 % quantile; as_given: clamped to [0, 1], as "
+        "always the masks of all_ones. Then resized to the input by the upsampling in the "
+        "settings, bilinear with align_corners=False; an own upsampling of an explainer comes "
+        "first: with nearest, its masks have the input's size already",
         "interval": "95 % percentile bootstrap over images, 2000 resamples",
         "photos": "in seeded random order; slow methods and measures are given the first "
         "slow_images, and measures that explain again are taken of slow methods on a fifth of them",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ttame.benchmarking.records import Unit
 from ttame.methods.ttame import ttame_method
+from ttame.metrics.normalisation import AS_GIVEN
 
 if TYPE_CHECKING:
     from ttame.backbone.contract import Backbone
@@ -77,6 +78,7 @@ class Plan:
         seed: Of everything drawn.
         judge: Another classifier, for measures that need one.
         half: Which half of the photos the sets were drawn from.
+        normalisation: How all methods' maps become masks, but those that are masks already.
         upsampling: How all methods' maps come to the size of the image; an explainer that shows
             whole cells gives masks of that size.
     """
@@ -90,13 +92,19 @@ class Plan:
     seed: int = 0
     judge: Backbone | None = None
     half: str = "all"
+    normalisation: str = "minmax"
     upsampling: str = "bilinear"
 
     @cached_property
     def methods(self) -> tuple[Method, ...]:
         """All methods in the order of the results, explainers first."""
         own = (ttame_method(explainer, name) for name, explainer in self.explainers.items())
-        return tuple(replace(item, upsampling=self.upsampling) for item in (*own, *self.others))
+        return tuple(self._shown(item) for item in (*own, *self.others))
+
+    def _shown(self, method: Method) -> Method:
+        given = method.normalisation == AS_GIVEN
+        normalisation = AS_GIVEN if given else self.normalisation
+        return replace(method, normalisation=normalisation, upsampling=self.upsampling)
 
     def count(self, photo_set: PhotoSet, slow: bool) -> int:
         """Return how many photos of a set are given to what is slow or not."""

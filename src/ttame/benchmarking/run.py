@@ -39,6 +39,7 @@ from ttame.benchmarking.statistics import check_seed
 from ttame.errors import InputError
 from ttame.masking import check_upsampling
 from ttame.methods.ttame import rebound
+from ttame.metrics.normalisation import check_normalisation
 from ttame.metrics.transfer import judge_columns
 
 if TYPE_CHECKING:
@@ -53,7 +54,15 @@ _log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 
-_SETTINGS = ("half", "upsampling", "batch_size", "slow_images", "explainers", "methods")
+_SETTINGS = (
+    "half",
+    "normalisation",
+    "upsampling",
+    "batch_size",
+    "slow_images",
+    "explainers",
+    "methods",
+)
 
 
 def benchmark(
@@ -68,6 +77,7 @@ def benchmark(
     slow_images: int | None = None,
     slow: Collection[str] = (),
     half: str = "all",
+    normalisation: str = "minmax",
     upsampling: str = "bilinear",
     judge: Backbone | str | None = None,
     judge_weights: str | Path | None = None,
@@ -108,6 +118,8 @@ def benchmark(
         slow: Names of further methods and measures that shall count as slow.
         half: ``"all"``, or the photos of ``"choosing"`` or ``"reporting"`` only; see
             :func:`ttame.benchmarking.halves.half_of`.
+        normalisation: How maps become masks in [0, 1], one of
+            ``ttame.metrics.normalisation.NORMALISATIONS``; the paper's is ``"minmax"``.
         upsampling: ``"bilinear"``, or ``"nearest"``: every cell of a map stays a rectangle of one
             value. An explainer that shows its masks in whole cells does so either way.
         judge: Another classifier that knows some of the classes, for the transfer score; itself or
@@ -145,6 +157,7 @@ def benchmark(
             f"{jobs}, {batch_size} and {slow_images}"
         )
     check_seed(seed)
+    check_normalisation(normalisation)
     check_upsampling(upsampling)
     own, classifier = _subject(explainer, backbone, explainers or {})
     taken, others = mark_slow(
@@ -166,6 +179,7 @@ def benchmark(
         seed=seed,
         judge=_judge(judge, judge_weights, classifier),
         half=half,
+        normalisation=normalisation,
         upsampling=upsampling,
     )
     place = str(device or next(classifier.parameters()).device)
@@ -183,7 +197,7 @@ def benchmark(
             _compute(plan, work, jobs, place, workers, progress)
         result = _result(plan, content, read_records(work))
         result.timings.update(
-            wall_seconds=time.perf_counter() - start,
+            last_call_seconds=time.perf_counter() - start,
             device=place,
             threads=threads_each(jobs),
             jobs=jobs,

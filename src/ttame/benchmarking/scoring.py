@@ -15,7 +15,7 @@ from ttame.activation import probabilities
 from ttame.errors import InputError, TtameError
 from ttame.metrics.case import Case, Truth, normalised
 from ttame.metrics.cost import count_passes
-from ttame.metrics.shares import full_masks, without_nan
+from ttame.metrics.normalisation import full_masks, without_nan
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -202,10 +202,10 @@ class Scorer:
             classes=photos.classes,
             p=photos.p,
             maps=maps,
-            masks=full_masks(maps, size, not method.gives_masks, method.upsampling),
+            masks=full_masks(maps, size, method.normalisation, method.upsampling),
             seeds=photos.seeds,
             explain=method,
-            gives_masks=method.gives_masks,
+            normalisation=method.normalisation,
             upsampling=method.upsampling,
             batch_size=self.batch_size,
             truth=photos.truth,

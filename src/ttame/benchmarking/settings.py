@@ -63,6 +63,7 @@ def describe_settings(plan: Plan, device: str) -> dict[str, Any]:
             for item in plan.sets
         },
         "half": plan.half,
+        "normalisation": plan.normalisation,
         "upsampling": plan.upsampling,
         "batch_size": plan.batch_size,
         "slow_images": plan.slow_images,

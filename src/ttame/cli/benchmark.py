@@ -71,6 +71,13 @@ def benchmark(
     half: Annotated[
         str, typer.Option("--half", help="all, choosing (to tune on) or reporting (to publish).")
     ] = "all",
+    normalisation: Annotated[
+        str,
+        typer.Option(
+            "--normalisation",
+            help="Maps become masks by minmax, positive, magnitude, clipped or as_given.",
+        ),
+    ] = "minmax",
     upsampling: Annotated[
         str,
         typer.Option("--upsampling", help="bilinear, or nearest: cells of maps stay rectangles."),
@@ -155,6 +162,7 @@ def benchmark(
                 slow_images=slow_images,
                 slow=split_list(slow) or (),
                 half=half,
+                normalisation=normalisation,
                 upsampling=upsampling,
                 judge=judge,
                 judge_weights=judge_weights,

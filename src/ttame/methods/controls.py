@@ -37,7 +37,7 @@ def random_map(backbone: Backbone, images: Tensor, classes: Tensor) -> Tensor:
     ).to(images.device)
 
 
-@register(name="all_ones", title="All ones", control=True, gives_masks=True)
+@register(name="all_ones", title="All ones", control=True, normalisation="as_given")
 def all_ones(backbone: Backbone, images: Tensor, classes: Tensor) -> Tensor:  # noqa: ARG001
     """Keep the whole image: AD = IC = AG = 0 at a mean mask area of 1.
 

@@ -44,7 +44,8 @@ class Method:
         slow: Explains only the few photos of ``slow_images`` unless all are asked for.
         packages: Module names of optional packages it imports.
         control: It does not explain: it shows what a score is worth.
-        gives_masks: It gives masks in [0, 1], which are not min-max normalised again.
+        normalisation: How its maps become masks, see ``ttame.metrics.normalisation``; a benchmark
+            sets it to its own for all methods, but where it is ``"as_given"``: these are masks.
         upsampling: How its maps come to the size of the image, see ``ttame.masking.UPSAMPLINGS``; a
             benchmark sets it to its own for all methods.
         details: ``backbone -> values`` for the results, for example the layer that was used.
@@ -62,7 +63,7 @@ class Method:
     slow: bool = False
     packages: tuple[str, ...] = ()
     control: bool = False
-    gives_masks: bool = False
+    normalisation: str = "minmax"
     upsampling: str = "bilinear"
     details: Callable[[Backbone], Mapping[str, Any]] = field(default=_no_details)
     rebind: Callable[[Backbone], Method] | None = None

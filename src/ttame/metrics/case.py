@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ttame.activation import probabilities
-from ttame.metrics.shares import full_masks, without_nan
+from ttame.metrics.normalisation import full_masks, without_nan
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,10 +46,10 @@ class Case:
         classes: (B,) explained class indices, usually the classifier's own predictions.
         p: (B,) float64 probabilities of the classes on the full images.
         maps: (B, h, w) finite, as the method gave them.
-        masks: (B, H, W) in [0, 1]: the maps stretched and resized to the image.
+        masks: (B, H, W) in [0, 1]: the maps normalised and resized to the image.
         seeds: One seed per image, for everything that is drawn or tied.
         explain: The method again: ``(backbone, images, classes (B, n)) -> maps (B, n, h, w)``.
-        gives_masks: The method's maps are masks in [0, 1] already.
+        normalisation: How the maps become masks, see ``ttame.metrics.normalisation``.
         upsampling: How they come to the size of the image, see ``ttame.masking.UPSAMPLINGS``.
         batch_size: Most images per forward pass.
         truth: Per image where the class is, or None where nobody marked it; empty if unknown.
@@ -64,7 +64,7 @@ class Case:
     masks: Tensor
     seeds: tuple[int, ...]
     explain: MapFunction
-    gives_masks: bool = False
+    normalisation: str = "minmax"
     upsampling: str = "bilinear"
     batch_size: int = 32
     truth: tuple[Truth | None, ...] = field(default=())
@@ -133,7 +133,7 @@ class Case:
         maps = self.explain(backbone, images, wanted)[:, 0]
         with torch.inference_mode():
             maps = without_nan(maps)[0]
-            return full_masks(maps, self.size, not self.gives_masks, self.upsampling)
+            return full_masks(maps, self.size, self.normalisation, self.upsampling)
 
 
 def normalised(backbone: Backbone, pixels: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
 """The most important share of a map, and maps of equal area.
 
-The order is fixed: a map is stretched to [0, 1] at its own resolution, resized bilinearly to the
-image, then (for the area-matched scores) replaced by its pixel ranks *at the image's resolution*,
-and only then cut to its most important share. Ranking before resizing would not give every method
-the same distribution of values, because resizing blurs it again.
+The order is fixed: a map is normalised to [0, 1] at its own resolution, resized to the image, then
+(for the area-matched scores) replaced by its pixel ranks *at the image's resolution*, and only then
+cut to its most important share. Ranking before resizing would not give every method the same
+distribution of values, because resizing blurs it again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 from ttame.errors import InputError, unknown_name
-from ttame.masking import minmax, upsample
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,45 +25,6 @@ RULES = ("quantile", "exact")
 # Values this close to the quantile count as equal to it: a pixel on the quantile must not come and
 # go with the rounding noise of the batch size.
 _TOLERANCE = 1e-6
-
-
-def without_nan(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Replace every map that holds a NaN or an infinity by zeros, and say which ones did.
-
-    Args:
-        maps: (..., H, W), any range.
-
-    Returns:
-        The maps, and a boolean tensor (...) that is true for each replaced map.
-
-    Example:
-        >>> maps, replaced = without_nan(torch.tensor([[[1.0, 2.0]], [[3.0, torch.nan]]]))
-        >>> maps.tolist(), replaced.tolist()
-        ([[[1.0, 2.0]], [[0.0, 0.0]]], [False, True])
-    """
-    replaced = ~torch.isfinite(maps).all(dim=-1).all(dim=-1)
-    return maps.masked_fill(replaced[..., None, None], 0), replaced
-
-
-def full_masks(
-    maps: Tensor, size: tuple[int, int], stretch: bool = True, upsampling: str = "bilinear"
-) -> Tensor:
-    """Turn maps into masks in [0, 1] at the size of the image.
-
-    Args:
-        maps: (B, h, w), any range, without NaN.
-        size: Height and width of the image, in pixels.
-        stretch: Min-max normalise each map first (a constant map becomes zeros). False for methods
-            that give masks in [0, 1] themselves; these are clamped only.
-        upsampling: One of ``ttame.masking.UPSAMPLINGS``.
-
-    Returns:
-        (B, H, W) in [0, 1].
-    """
-    masks = minmax(maps) if stretch else maps
-    # In float64, so that plateaus of the map stay exact ties: in float32 their pixels would differ
-    # by rounding noise, and that noise, which varies with the batch, would rank them.
-    return upsample(masks[:, None].double(), size, upsampling)[:, 0].clamp(0, 1).float()
 
 
 def image_seeds(seed: int, indices: Sequence[int]) -> list[int]:
@@ -185,13 +145,20 @@ def cut_to_shares(
         kept = [ranks >= pixels - round(share * pixels) for share in shares]
     else:
         ordered = masks.flatten(1).sort(dim=1).values
-        levels = [_quantile(ordered, 1 - share) - _TOLERANCE for share in shares]
+        levels = [quantile(ordered, 1 - share) - _TOLERANCE for share in shares]
         kept = [masks >= level[:, None, None] for level in levels]
     return torch.stack([masks.masked_fill(~keep, 0) for keep in kept], dim=1)
 
 
-def _quantile(ordered: Tensor, level: float) -> Tensor:
-    # Equal to torch.quantile, without its limit of 16 M values and with one sort for all levels.
+def quantile(ordered: Tensor, level: float) -> Tensor:
+    """Return the quantile of each row of sorted values (B, N), interpolated linearly: (B,).
+
+    Equal to ``torch.quantile``, without its limit of 16 M values and with one sort for all levels.
+
+    Example:
+        >>> quantile(torch.tensor([[0.0, 1.0, 4.0]]), 0.75)
+        tensor([2.5000])
+    """
     position = level * (ordered.shape[1] - 1)
     low = int(position)
     high = min(low + 1, ordered.shape[1] - 1)

@@ -14,7 +14,7 @@ from ttame.activation import probabilities
 from ttame.benchmarking.report.markup import DASH
 from ttame.errors import InputError, first_line
 from ttame.metrics.case import normalised
-from ttame.metrics.shares import full_masks, without_nan
+from ttame.metrics.normalisation import full_masks, without_nan
 from ttame.pictures import contact_sheet as picture_grid
 from ttame.pictures import overlay
 
@@ -145,7 +145,7 @@ def _cell(backbone: Backbone, method: Method, photo: Tensor, wanted: Tensor) -> 
         with torch.inference_mode():
             maps, replaced = without_nan(maps)
             size = (photo.shape[2], photo.shape[3])
-            mask = full_masks(maps, size, not method.gives_masks, method.upsampling)[0]
+            mask = full_masks(maps, size, method.normalisation, method.upsampling)[0]
     except Exception as error:
         # Any: methods may come from other packages, and the scores are there already.
         return Cell(method.title, None, f"{type(error).__name__}: {first_line(error)}")

@@ -6,10 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ttame.benchmarking.report.families import MAIN_METRICS
 from ttame.benchmarking.report.markup import Html, element, join
 from ttame.benchmarking.report.plots import Panel, panel_figure, rank_figure
-from ttame.benchmarking.report.scores import metric_ranks
+from ttame.benchmarking.report.scores import main_columns, metric_ranks
 from ttame.benchmarking.report.styles import method_styles
 from ttame.benchmarking.report.svg import to_svg
 
@@ -26,13 +25,6 @@ _AXES = {
     "deletion": ("pixels deleted", "probability of the class"),
     "srg": ("cells removed", "logit of the class"),
 }
-
-
-def main_columns(found: Mapping[str, Column]) -> list[Column]:
-    """Return the columns for the figures; the first ones with a direction where none is known."""
-    main = [found[name] for name in MAIN_METRICS if name in found]
-    directed = [column for column in found.values() if column.higher_is_better is not None]
-    return main or directed[:6]
 
 
 def rank_section(result: BenchmarkResult, found: Mapping[str, Column]) -> Html:

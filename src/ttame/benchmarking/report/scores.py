@@ -50,6 +50,16 @@ def columns(result: BenchmarkResult) -> dict[str, Column]:
     return found
 
 
+def main_columns(found: Mapping[str, Column]) -> list[Column]:
+    """Return the columns for figures and verdict: the main metrics, or else all with a direction.
+
+    A run of other metrics only, such as a researcher's own, is judged by those.
+    """
+    main = [found[name] for name in MAIN_METRICS if name in found]
+    directed = [column for column in found.values() if column.higher_is_better is not None]
+    return main or directed[: len(MAIN_METRICS)]
+
+
 def tied_with_best(result: BenchmarkResult, metric: str) -> set[str]:
     """Return who is not significantly worse than the best, paired and Holm-corrected.
 
@@ -141,19 +151,15 @@ def measured(result: BenchmarkResult, key: str) -> dict[str, float]:
 def verdict(result: BenchmarkResult, found: Mapping[str, Column]) -> Html:
     """Say in one paragraph how the explainer stands, or who leads where there is none."""
     methods = table_methods(result)
-    main = {name: column for name, column in found.items() if name in MAIN_METRICS} or found
-    contested = {
-        name: column
-        for name, column in main.items()
+    contested = [
+        column
+        for column in main_columns(found)
         if column.best and sum(_rival(methods, method) for method in column.cells) > 1
-    }
+    ]
     if not contested:
         return element("p", "Too few methods for a comparison.", class_="lead")
     if OWN not in methods:
-        counts = {
-            method: sum(method in column.best for column in contested.values())
-            for method in methods
-        }
+        counts = {method: sum(method in column.best for column in contested) for method in methods}
         first = max(counts, key=counts.__getitem__)
         title = methods[first].get("title") or first
         return element(
@@ -162,10 +168,10 @@ def verdict(result: BenchmarkResult, found: Mapping[str, Column]) -> Html:
             f" has the best mean in {counts[first]} of {len(contested)} main metrics.",
             class_="lead",
         )
-    own = {name: column for name, column in contested.items() if OWN in column.cells}
-    best = [column for column in own.values() if OWN in column.best]
-    tied = [column for column in own.values() if OWN in column.tied]
-    behind = [column for column in own.values() if OWN not in column.best | column.tied]
+    own = [column for column in contested if OWN in column.cells]
+    best = [column for column in own if OWN in column.best]
+    tied = [column for column in own if OWN in column.tied]
+    behind = [column for column in own if OWN not in column.best | column.tied]
     title = methods[OWN].get("title") or OWN
     sentence = (
         f" has the best mean in {len(best)} of {len(own)} main metrics, is not significantly worse "

@@ -1,0 +1,132 @@
+"""From a method's maps to masks of the image: normalised, resized, never NaN."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from ttame.errors import unknown_name
+from ttame.masking import minmax, upsample
+from ttame.metrics.shares import quantile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+_CLIPPED = 0.01
+
+
+def without_nan(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Replace every map that holds a NaN or an infinity by zeros, and say which ones did.
+
+    Args:
+        maps: (..., H, W), any range.
+
+    Returns:
+        The maps, and a boolean tensor (...) that is true for each replaced map.
+
+    Example:
+        >>> maps, replaced = without_nan(torch.tensor([[[1.0, 2.0]], [[3.0, torch.nan]]]))
+        >>> maps.tolist(), replaced.tolist()
+        ([[[1.0, 2.0]], [[0.0, 0.0]]], [False, True])
+    """
+    replaced = ~torch.isfinite(maps).all(dim=-1).all(dim=-1)
+    return maps.masked_fill(replaced[..., None, None], 0), replaced
+
+
+def positive(maps: Tensor) -> Tensor:
+    """Divide every map (B, h, w) by its maximum, negative values being 0: no evidence, no mask.
+
+    A map without any positive value becomes all zeros, a positive constant one all ones.
+
+    Example:
+        >>> positive(torch.tensor([[[-1.0, 4.0], [2.0, 0.0]]]))
+        tensor([[[0.0000, 1.0000],
+                 [0.5000, 0.0000]]])
+    """
+    maps = maps.float().clamp(min=0)
+    highest = maps.amax(dim=(-2, -1), keepdim=True)
+    return maps / highest.masked_fill(highest == 0, 1)
+
+
+def magnitude(maps: Tensor) -> Tensor:
+    """Divide the absolute values of every map (B, h, w) by the largest: what is against counts too.
+
+    Example:
+        >>> magnitude(torch.tensor([[[-4.0, 1.0], [2.0, 0.0]]]))
+        tensor([[[1.0000, 0.2500],
+                 [0.5000, 0.0000]]])
+    """
+    return positive(maps.float().abs())
+
+
+def clipped(maps: Tensor) -> Tensor:
+    """Stretch every map (B, h, w) from its 1 % to its 99 % quantile to [0, 1], the rest clamped.
+
+    A few extreme pixels, common in maps of gradients, then do not press all others to one value.
+    """
+    ordered = maps.float().flatten(1).sort(dim=1).values
+    low, high = (quantile(ordered, level)[:, None, None] for level in (_CLIPPED, 1 - _CLIPPED))
+    return minmax(maps.float().clamp(low, high))
+
+
+def as_given(maps: Tensor) -> Tensor:
+    """Clamp maps (B, h, w) that are masks already to [0, 1]."""
+    return maps.float().clamp(0, 1)
+
+
+AS_GIVEN = "as_given"
+
+NORMALISATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "minmax": minmax,
+    "positive": positive,
+    "magnitude": magnitude,
+    "clipped": clipped,
+    AS_GIVEN: as_given,
+}
+
+
+def check_normalisation(name: str) -> None:
+    """Refuse what is not one of ``NORMALISATIONS``.
+
+    Raises:
+        UnknownNameError: It is not.
+    """
+    if name not in NORMALISATIONS:
+        raise unknown_name("normalisation", name, NORMALISATIONS)
+
+
+def full_masks(
+    maps: Tensor,
+    size: tuple[int, int],
+    normalisation: str = "minmax",
+    upsampling: str = "bilinear",
+) -> Tensor:
+    """Turn maps into masks in [0, 1] at the size of the image.
+
+    Args:
+        maps: (B, h, w), any range, without NaN.
+        size: Height and width of the image, in pixels.
+        normalisation: One of ``NORMALISATIONS``, at the maps' own resolution. ``"minmax"`` is the
+            paper's (a constant map becomes zeros).
+        upsampling: One of ``ttame.masking.UPSAMPLINGS``.
+
+    Returns:
+        (B, H, W) in [0, 1].
+
+    Raises:
+        UnknownNameError: There is no such normalisation or upsampling.
+
+    Example:
+        >>> full_masks(torch.tensor([[[-2.0, 2.0]]]), (1, 4), upsampling="nearest")
+        tensor([[[0., 0., 1., 1.]]])
+        >>> full_masks(torch.tensor([[[-2.0, 2.0]]]), (1, 2), "magnitude")
+        tensor([[[1., 1.]]])
+    """
+    check_normalisation(normalisation)
+    masks = NORMALISATIONS[normalisation](maps)
+    # In float64, so that plateaus of the map stay exact ties: in float32 their pixels would differ
+    # by rounding noise, and that noise, which varies with the batch, would rank them.
+    return upsample(masks[:, None].double(), size, upsampling)[:, 0].clamp(0, 1).float()
