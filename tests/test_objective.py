@@ -128,9 +128,11 @@ def test_by_sigmoid_only_the_class_itself_counts(bound: float) -> None:
 
 def test_disagreement_by_hand() -> None:
     # Ranks 1, 2, 3, 4 against 1, 2, 4, 3: correlation 0.8.
-    maps = torch.tensor([[[[1.0, 2.0], [4.0, 3.0]]]])
-    teacher = torch.tensor([[[[-9.0, 0.1], [0.2, 50.0]]]])
-    assert float(disagreement(maps, teacher)) == pytest.approx(0.2, abs=1e-6)
+    maps = torch.tensor([[1.0, 2.0], [4.0, 3.0]]).expand(1, 2, 2, 2)
+    teacher = torch.tensor([[[[-9.0, 0.1], [0.2, 50.0]], [[9.0, 0.3], [-8.0, 0.2]]]])
+    # The other class: 1, 2, 4, 3 against 4, 3, 1, 2.
+    expected = torch.tensor([[0.2, 2.0]])
+    torch.testing.assert_close(disagreement(maps, teacher), expected, rtol=0, atol=1e-6)
 
 
 def test_disagreement_sees_the_order_of_the_teacher_s_cells_only() -> None:
@@ -147,9 +149,9 @@ def test_disagreement_sees_the_order_of_the_teacher_s_cells_only() -> None:
 def test_constant_maps_disagree_by_one_and_stop_no_training() -> None:
     maps = torch.randn(2, 1, 3, 3, requires_grad=True)
     constant = torch.ones(2, 1, 3, 3)
-    assert float(disagreement(maps, constant)) == pytest.approx(1, abs=1e-6)
+    assert disagreement(maps, constant).flatten().tolist() == pytest.approx([1, 1], abs=1e-6)
     flat = torch.full((2, 1, 3, 3), 0.5, requires_grad=True)
-    value = disagreement(flat, maps.detach())
+    value = disagreement(flat, maps.detach()).mean()
     value.backward()
     assert float(value) == pytest.approx(1, abs=1e-6)
     assert flat.grad is not None

@@ -71,7 +71,7 @@ def variation(masks: Tensor, border: float = 0.3) -> Tensor:
 
 
 def disagreement(maps: Tensor, teacher: Tensor) -> Tensor:
-    """Mean of one minus the correlation of maps with the ranks of a teacher's maps.
+    """One minus the correlation of each map with the ranks of a teacher's map.
 
     The teacher's order of cells counts, not how far they are apart: only values less than a
     thousandth of the map's span apart share their ranks in part.
@@ -81,12 +81,12 @@ def disagreement(maps: Tensor, teacher: Tensor) -> Tensor:
         teacher: The same shape, finite, any range.
 
     Returns:
-        A scalar in [0, 2]; a constant map of either counts as 1.
+        (B, n) in [0, 2]; a constant map of either counts as 1.
 
     Example:
         >>> maps = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
         >>> disagreement(maps, maps.exp()), disagreement(maps, -maps)
-        (tensor(0.), tensor(2.))
+        (tensor([[0.]]), tensor([[2.]]))
     """
     ranks = mean_ranks(minmax(teacher).flatten(0, 1)).flatten(1)
     ranks = (ranks - ranks.mean(dim=1, keepdim=True)).float()
@@ -95,7 +95,8 @@ def disagreement(maps: Tensor, teacher: Tensor) -> Tensor:
     values = values.masked_fill(is_constant(values)[:, None, None], 0).flatten(1)
     values = values - values.mean(dim=1, keepdim=True)
     scale = values.square().sum(dim=1) * ranks.square().sum(dim=1)
-    return 1 - ((values * ranks).sum(dim=1) * torch.rsqrt(scale + _TINY)).mean()
+    alike = (values * ranks).sum(dim=1) * torch.rsqrt(scale + _TINY)
+    return 1 - alike.view(maps.shape[:2])
 
 
 def objective(

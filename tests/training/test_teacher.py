@@ -17,7 +17,7 @@ from ttame.methods.registry import Method, get_method
 from ttame.objective import disagreement
 from ttame.training.config import TrainingConfig
 from ttame.training.module import ExplainerTraining
-from ttame.training.teacher import find_teacher, taught_maps, why_not, with_another_class
+from ttame.training.teacher import find_teacher, taught_maps, why_not, with_other_classes
 
 
 def test_a_teacher_is_a_method_that_explains() -> None:
@@ -37,12 +37,23 @@ def test_a_teacher_is_a_method_that_explains() -> None:
 def test_the_second_class_is_any_other() -> None:
     torch.manual_seed(0)
     labels = torch.arange(4).repeat(300)
-    classes = with_another_class(labels, 4)
+    classes = with_other_classes(labels, 4, others=1)
     assert torch.equal(classes[:, 0], labels)
     pairs = Counter(map(tuple, classes.tolist()))
     assert len(pairs) == 12
     assert all(first != second for first, second in pairs)
     assert min(pairs.values()) > 60  # of 100
+
+
+@pytest.mark.parametrize(("others", "width"), [(2, 3), (3, 4), (9, 4)])
+def test_other_classes_are_drawn_once_each(others: int, width: int) -> None:
+    torch.manual_seed(0)
+    labels = torch.arange(4).repeat(100)
+    classes = with_other_classes(labels, 4, others)
+    assert classes.shape == (400, width)
+    assert torch.equal(classes[:, 0], labels)
+    assert all(len(set(row)) == width for row in classes.tolist())
+    assert torch.bincount(classes[:, 1], minlength=4).min() > 60
 
 
 @pytest.mark.parametrize("name", ["rollout", "attnlrp"])
@@ -87,7 +98,7 @@ def test_nothing_is_learnt_of_maps_that_are_not_finite() -> None:
     taught = taught_maps(method, tiny_backbone(), images, classes, (2, 2))
     assert torch.equal(taught[1, 0], torch.arange(4.0).view(2, 2))
     maps = torch.randn(2, 1, 2, 2, requires_grad=True)
-    disagreement(maps, taught).backward()  # type: ignore[no-untyped-call]
+    disagreement(maps, taught).sum().backward()  # type: ignore[no-untyped-call]
     assert maps.grad is not None
     assert maps.grad[0].abs().max() == 0
     assert maps.grad[1].abs().max() > 0
@@ -109,7 +120,7 @@ def test_what_is_taught_is_learnt(config: Callable[..., TrainingConfig]) -> None
 
     def apart() -> float:
         with torch.no_grad():
-            return float(disagreement(explainer.attention(features, classes), aim))
+            return float(disagreement(explainer.attention(features, classes), aim).mean())
 
     before = apart()
     optimizer = torch.optim.Adam(explainer.attention.parameters(), 0.01)

@@ -32,8 +32,9 @@ class TrainingConfig:
         upsampling: How masks come to the size of the image, in training as afterwards:
             ``"bilinear"``, or ``"nearest"``, which leaves every cell whole.
         teacher: A method (``ttame methods``) whose maps are learnt instead of the objective, of the
-            class that is seen and of another one; ``"none"`` for the objective. To that alone
-            belong shares, block, fill, terms and weights below.
+            class that is seen and of others; ``"none"`` for the objective. To that alone belong
+            shares, block, fill, terms and weights below.
+        teacher_classes: How many other classes a teacher explains on every photo.
         shares: Every step keeps one of these shares of each mask's pixels, drawn per image.
         block: Area and variation run over the maps of every label of the batch (B x B).
         fill: What replaces masked pixels: ``"black"``, ``"mean"`` or ``"blur"``.
@@ -66,6 +67,7 @@ class TrainingConfig:
     smoothing: float = 0.0
     upsampling: str = "bilinear"
     teacher: str = "none"
+    teacher_classes: int = 4
     shares: tuple[float, ...] = (1.0,)
     block: bool = False
     fill: str = "black"
@@ -116,6 +118,7 @@ class TrainingConfig:
 RANGES = {
     "epochs": (1, math.inf),
     "batch_size": (1, math.inf),
+    "teacher_classes": (1, math.inf),
     "train_images": (0, math.inf),
     "val_images": (1, math.inf),
     "cross_entropy_weight": (0, math.inf),

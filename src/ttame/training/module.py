@@ -15,7 +15,7 @@ from ttame.metrics.confidence import average_drop, increase_in_confidence
 from ttame.metrics.normalisation import full_masks
 from ttame.metrics.shares import cut_to_shares
 from ttame.objective import ObjectiveWeights, disagreement, objective
-from ttame.training.teacher import find_teacher, taught_maps, with_another_class
+from ttame.training.teacher import find_teacher, taught_maps, with_other_classes
 
 if TYPE_CHECKING:
     from ttame.backbone.contract import BackboneOutput
@@ -102,13 +102,15 @@ class ExplainerTraining(pl.LightningModule):
     def _learn_from(
         self, teacher: Method, images: Tensor, output: BackboneOutput, labels: Tensor
     ) -> dict[str, Tensor]:
-        """Compare the maps of two classes with the teacher's."""
-        classes = with_another_class(labels, output.logits.shape[1])
+        """Compare the maps of the labels and of other classes with the teacher's, half and half."""
+        classes = with_other_classes(labels, output.logits.shape[1], self.config.teacher_classes)
         maps = self.attention(output.features, classes)
         grid = (maps.shape[-2], maps.shape[-1])
         taught = taught_maps(teacher, self._frozen[0], images, classes, grid)
         masks = self._masks(maps)
-        return {"loss": disagreement(masks, taught), "mask_area": masks.detach().mean()}
+        apart = disagreement(masks, taught)
+        loss = (apart[:, 0].mean() + apart[:, 1:].mean()) / 2
+        return {"loss": loss, "mask_area": masks.detach().mean()}
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:  # noqa: ARG002
         """Drop a step whose gradients are not finite (fp16's scaler sees to its own)."""

@@ -67,25 +67,29 @@ def why_not(teacher: Method, backbone: Backbone, images: Tensor) -> str:
     return "" if maps.isfinite().all() else "its maps are not finite"
 
 
-def with_another_class(labels: Tensor, num_classes: int) -> Tensor:
-    """Put another class beside each label, drawn with equal chances from torch's generator.
+def with_other_classes(labels: Tensor, num_classes: int, others: int) -> Tensor:
+    """Put other classes beside each label, drawn with equal chances from torch's generator.
 
-    Maps of one class alone would not teach what tells classes apart.
+    Maps of one class alone would teach neither what tells classes apart nor anything of classes
+    that the photos do not hold.
 
     Args:
         labels: (B,) class indices.
         num_classes: K, at least 2.
+        others: How many, at least 1; all where there are fewer.
 
     Returns:
-        (B, 2) class indices, no two alike in a row.
+        (B, 1 + others) class indices, no two alike in a row.
 
     Example:
-        >>> with_another_class(torch.tensor([0, 1]), 2)
+        >>> with_other_classes(torch.tensor([0, 1]), 2, others=4)
         tensor([[0, 1],
                 [1, 0]])
     """
-    drawn = torch.randint(num_classes - 1, labels.shape, device=labels.device)
-    return torch.stack([labels, drawn + (drawn >= labels)], dim=1)
+    chances = torch.rand(len(labels), num_classes - 1, device=labels.device)
+    drawn = chances.argsort(dim=1)[:, :others]
+    own = labels[:, None]
+    return torch.cat([own, drawn + (drawn >= own)], dim=1)
 
 
 def taught_maps(
