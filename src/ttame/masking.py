@@ -30,10 +30,10 @@ def minmax(maps: Tensor) -> Tensor:
                 [0.5000, 0.0000]])
     """
     maps = maps.float()
-    low = maps.amin(dim=(-2, -1), keepdim=True)
-    span = maps.amax(dim=(-2, -1), keepdim=True) - low
+    low, high = maps.amin(dim=(-2, -1), keepdim=True), maps.amax(dim=(-2, -1), keepdim=True)
+    span = high - low
     # Spans below the rounding noise of the values are constant maps, not explanations.
-    constant = span <= _TINY * low.abs().clamp(min=_TINY)
+    constant = span <= _TINY * torch.maximum(low.abs(), high.abs())
     return torch.where(
         constant, torch.zeros_like(maps), (maps - low) / span.masked_fill(constant, 1)
     )

@@ -469,6 +469,8 @@ def test_normalisation_is_the_same_for_all_but_for_masks_that_are_given(explaine
     assert positive.values("all_ones").equals(usual.values("all_ones"))
     assert not positive.values("signed").equals(usual.values("signed"))
     assert positive.provenance["settings"]["normalisation"] == "positive"
+    told = {name: details["normalisation"] for name, details in positive.methods.items()}
+    assert told == {"ttame": "positive", "signed": "positive", "all_ones": "as_given"}
 
 
 def test_wrong_arguments_are_refused_before_any_work(explainer, photos, tmp_path):

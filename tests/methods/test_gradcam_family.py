@@ -92,8 +92,10 @@ def test_equals_the_formula(name):
         "gradcampp": (alpha * gradient.relu()).sum(dim=(2, 3), keepdim=True),
         "xgradcam": (gradient * feature).sum(dim=(2, 3), keepdim=True) / (total + 1e-7),
     }[name]
-    expected = minmax((weights * feature).sum(dim=1).relu())
-    torch.testing.assert_close(minmax(maps), expected, rtol=0, atol=1e-4)
+    expected = (weights * feature).sum(dim=1).relu()
+    # Values as they are: how they become masks is up to the benchmark.
+    torch.testing.assert_close(maps, expected, rtol=1e-4, atol=1e-6)
+    assert not torch.allclose(maps, minmax(maps), rtol=0, atol=1e-3)
 
 
 def test_eigencam_is_the_first_principal_component_strongest_side_up():

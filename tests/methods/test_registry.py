@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -28,6 +29,13 @@ def test_unknown_names_classes_and_needs_are_refused(backbone):
         register(name="x", title="X", needs=("gradient",))
     with pytest.raises(InputError, match="exists already"):
         register(name="random", title="X")(lambda *_: images)
+
+
+def test_unknown_ways_from_map_to_mask_are_refused():
+    with pytest.raises(UnknownNameError, match="did you mean 'as_given'"):
+        replace(get_method("all_ones"), normalisation="as-given")
+    with pytest.raises(UnknownNameError, match="did you mean 'nearest'"):
+        replace(get_method("all_ones"), upsampling="nearst")
 
 
 def test_maps_of_a_wrong_shape_are_refused(backbone):

@@ -18,8 +18,11 @@ IMAGES = 5
 TOLERANCE = 1e-3
 
 
-def truth():
-    regions = torch.rand(IMAGES, 32, 32, generator=torch.Generator().manual_seed(3)) > 0.7
+SIZES = ((32, 32), (32, 48))
+
+
+def truth(size):
+    regions = torch.rand(IMAGES, *size, generator=torch.Generator().manual_seed(3)) > 0.7
     box = torch.tensor([[4.0, 4.0, 20.0, 28.0]])
     return tuple(Truth(box, region) for region in regions)
 
@@ -31,28 +34,30 @@ def explained():
     return backbone, ttame_method(new_explainer(backbone)), tiny_backbone(seed=1)
 
 
-def case_of(explained, only=slice(None), **values):
+def case_of(explained, only=slice(None), size=SIZES[0], **values):
     backbone, method, judge = explained
     return make_case(
         images=IMAGES,
+        size=size,
         only=only,
         backbone=backbone,
         explain=method,
         normalisation="as_given",
         judge=judge,
-        truth=truth()[only],
+        truth=truth(size)[only],
         **values,
     )
 
 
+@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", measures())
-def test_values_do_not_depend_on_the_batch(name, explained):
+def test_values_do_not_depend_on_the_batch(name, size, explained):
     measure = get_measure(name)
-    whole = measure(case_of(explained))
+    whole = measure(case_of(explained, size=size))
     assert set(whole.values) == set(measure.metrics(measure.options))
     parts = [
-        measure(case_of(explained, slice(*ends), batch_size=size))
-        for ends, size in (((0, 3), 2), ((3, 4), 32), ((4, 5), 1))
+        measure(case_of(explained, slice(*ends), size, batch_size=batch_size))
+        for ends, batch_size in (((0, 3), 2), ((3, 4), 32), ((4, 5), 1))
     ]
     for metric, values in whole.values.items():
         joined = torch.cat([part.values[metric] for part in parts])

@@ -36,6 +36,13 @@ def test_clipped_masks_do_not_follow_a_few_extreme_pixels():
     assert full_masks(extreme, (40, 40))[0, 1:-1].std() < 0.01
 
 
+def test_a_few_cells_on_an_even_ground_are_not_clipped_away():
+    maps = torch.zeros(2, 20, 20)
+    maps[0, 3, 4] = 2.0
+    masks = full_masks(maps, (20, 20), "clipped")
+    assert masks.flatten(1).sum(dim=1).tolist() == [1, 0]
+
+
 @pytest.mark.parametrize("normalisation", NORMALISATIONS)
 def test_masks_are_finite_in_range_and_independent_of_the_batch(normalisation):
     maps = torch.randn(4, 5, 7) * torch.tensor([1e-3, 1.0, 1e4, 0.0])[:, None, None]

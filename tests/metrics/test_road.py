@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
+from tiny_backbone import tiny_backbone
 from tiny_cases import make_case
 from ttame.errors import InputError
 from ttame.metrics.measure import get_measure
@@ -63,6 +66,24 @@ def test_a_negated_map_swaps_the_directions_also_with_ties():
     other = road(make_case(images=3, masks=1 - masks), noise=0)
     assert torch.equal(one.curves["road_morf"], other.curves["road_lerf"])
     torch.testing.assert_close(one.values["road_combined"], -other.values["road_combined"])
+
+
+def test_labels_that_were_never_predicted_have_no_value():
+    case = make_case(images=2, p=torch.tensor([0.49, 0.5], dtype=torch.float64))
+    labels = tiny_backbone()
+    labels.activation = "sigmoid"
+    scores = road(replace(case, backbone=labels), noise=0)
+    for values in scores.values.values():
+        assert values.isnan().tolist() == [True, False]
+    assert not road(case, noise=0).values["road_morf"].isnan().any()
+
+
+def test_logits_that_are_no_numbers_give_no_value():
+    case = make_case(images=2)
+    backbone = tiny_backbone()
+    plain = backbone.logits
+    backbone.logits = lambda images: plain(images).masked_fill(images.mean() > -99, torch.nan)
+    assert road(replace(case, backbone=backbone), noise=0).values["road_lerf"].isnan().all()
 
 
 def test_nothing_depends_on_the_batch():

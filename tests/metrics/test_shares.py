@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ttame.errors import InputError, UnknownNameError
 from ttame.metrics.shares import (
@@ -22,6 +24,45 @@ def test_quantile_rule_is_torch_quantile():
             threshold = torch.quantile(mask, 1 - share)
             expected = torch.where(mask >= threshold, mask, torch.zeros_like(mask))
             torch.testing.assert_close(cut[image, place], expected, rtol=0, atol=0)
+
+
+# Few levels, so that most maps are full of ties.
+TIED = st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 4), st.integers(0, 999))
+
+
+def tied_masks(drawn: tuple[int, int, int, int]) -> torch.Tensor:
+    height, width, levels, seed = drawn
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(levels, (2, height, width), generator=generator) / max(1, levels - 1)
+
+
+@settings(deadline=None)
+@given(TIED, st.floats(0.01, 1))
+def test_any_map_keeps_exactly_k_of_its_highest_pixels(drawn, share):
+    masks = tied_masks(drawn) + 0.5  # what stays is above 0
+    cut = cut_to_shares(masks, [share], "exact", [1, 2])[:, 0]
+    for mask, kept in zip(masks, cut, strict=True):
+        assert int((kept > 0).sum()) == round(share * mask.numel())
+        gone = mask[kept == 0]
+        assert not gone.numel() or not (kept > 0).any() or gone.max() <= kept[kept > 0].min()
+
+
+@settings(deadline=None)
+@given(TIED, st.floats(0.01, 1))
+def test_the_quantile_rule_never_splits_a_plateau(drawn, share):
+    masks = tied_masks(drawn)
+    for mask, kept in zip(masks, cut_to_shares(masks, [share])[:, 0], strict=True):
+        threshold = torch.quantile(mask.flatten(), 1 - share)
+        assert torch.equal(kept, torch.where(mask >= threshold - 1e-6, mask, 0))
+
+
+@settings(deadline=None)
+@given(TIED, st.sampled_from([torch.sqrt, torch.exp, torch.square, lambda values: 7 * values - 3]))
+def test_no_monotone_change_moves_an_area_matched_mask(drawn, change):
+    masks = tied_masks(drawn)
+    matched = area_matched(masks, [5, 6])
+    assert torch.equal(area_matched(change(masks), [5, 6]), matched)
+    assert matched[0].unique().numel() == masks[0].numel()
 
 
 def test_hand_computed_cut_keeps_soft_values():

@@ -109,6 +109,7 @@ def describe_methods(plan: Plan, records: Records) -> dict[str, dict[str, Any]]:
             "slow": method.slow,
             "cost": method.cost,
             "options": plain(method.options),
+            "normalisation": method.normalisation,
             "status": stopped.get(method.name, "ok"),
             **_told([r for _, r in _of(plan, records, method) if r.get("places")]),
         }
@@ -170,7 +171,7 @@ def collect_times(plan: Plan, records: Records) -> dict[str, Any]:
     Returns:
         Median milliseconds per image of every method, and of every measure on it; the peak of each
         method's memory in MiB where it was measured, the highest of all processes; and the seconds
-        that all of it took, of all processes and calls together.
+        that methods and measures took on all batches, whichever process and call scored them.
     """
     methods: dict[str, Any] = {}
     measures: dict[str, dict[str, float]] = {name: {} for name in plan_measures(plan)}

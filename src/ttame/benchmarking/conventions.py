@@ -38,10 +38,10 @@ BENCHMARK: Mapping[str, str] = MappingProxyType(
         "normalisation": "per map at its own resolution (of an explainer: after its mask form), by "
         "the normalisation in the settings. minmax: stretched to [0, 1]; positive: negative values "
         "are 0, divided by the maximum; magnitude: absolute values divided by the largest; "
-        "clipped: stretched from the 1 % to the 99 % quantile; as_given: clamped to [0, 1], as "
-        "always the masks of all_ones. Then resized to the input by the upsampling in the "
-        "settings, bilinear with align_corners=False; an own upsampling of an explainer comes "
-        "first: with nearest, its masks have the input's size already",
+        "clipped: stretched from the 1 % to the 99 % quantile; as_given: clamped to [0, 1]. A "
+        "method that brings another one than minmax keeps it. Then resized to the input by the "
+        "upsampling in the settings, bilinear with align_corners=False; an own upsampling of an "
+        "explainer comes first: with nearest, its masks have the input's size already",
         "interval": "95 % percentile bootstrap over images, 2000 resamples",
         "photos": "in seeded random order; slow methods and measures are given the first "
         "slow_images, and measures that explain again are taken of slow methods on a fifth of them",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ttame.benchmarking.records import Unit
 from ttame.methods.ttame import ttame_method
-from ttame.metrics.normalisation import AS_GIVEN
+from ttame.metrics.normalisation import MINMAX
 
 if TYPE_CHECKING:
     from ttame.backbone.contract import Backbone
@@ -78,7 +78,7 @@ class Plan:
         seed: Of everything drawn.
         judge: Another classifier, for measures that need one.
         half: Which half of the photos the sets were drawn from.
-        normalisation: How all methods' maps become masks, but those that are masks already.
+        normalisation: How all methods' maps become masks, but of those that have their own way.
         upsampling: How all methods' maps come to the size of the image; an explainer that shows
             whole cells gives masks of that size.
     """
@@ -102,8 +102,8 @@ class Plan:
         return tuple(self._shown(item) for item in (*own, *self.others))
 
     def _shown(self, method: Method) -> Method:
-        given = method.normalisation == AS_GIVEN
-        normalisation = AS_GIVEN if given else self.normalisation
+        own = method.normalisation != MINMAX
+        normalisation = method.normalisation if own else self.normalisation
         return replace(method, normalisation=normalisation, upsampling=self.upsampling)
 
     def count(self, photo_set: PhotoSet, slow: bool) -> int:

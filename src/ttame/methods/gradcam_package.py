@@ -59,7 +59,10 @@ class Tapped(nn.Module):
 
 
 def package_class(name: str) -> type[Any]:
-    """Return a class of the package, which keeps its maps at the layer's own size.
+    """Return a class of the package, which leaves its maps as they are computed.
+
+    They stay at the layer's own size and are not stretched: every method's maps become masks in the
+    same way. Negative values are 0, as in the papers.
 
     Raises:
         InputError: The package is missing.
@@ -71,11 +74,29 @@ def package_class(name: str) -> type[Any]:
             f"{name} needs the package grad-cam ({error}); install it with: pip install grad-cam"
         ) from error
 
-    class Unresized(base):  # type: ignore[misc]
-        def get_target_width_height(self, input_tensor: Tensor) -> None:
-            """Keep the map's own size: every method is resized to the image in the same way."""
+    class Plain(base):  # type: ignore[misc]
+        def compute_cam_per_layer(
+            self, input_tensor: Tensor, targets: Any, eigen_smooth: bool
+        ) -> Any:
+            """Return the one layer's maps (B, h, w)."""
+            (activations,), (gradients,) = (
+                [tensor.cpu().numpy() for tensor in tensors]
+                for tensors in (
+                    self.activations_and_grads.activations,
+                    self.activations_and_grads.gradients,
+                )
+            )
+            layer = self.target_layers[0]
+            maps = self.get_cam_image(
+                input_tensor, layer, targets, activations, gradients, eigen_smooth
+            )
+            return maps.clip(min=0)
 
-    return Unresized
+        def aggregate_multi_layers(self, maps: Any) -> Any:
+            """Return them as they are: there is one layer."""
+            return maps
+
+    return Plain
 
 
 def package_maps(cam: type[Any], backbone: Backbone, images: Tensor, classes: Tensor) -> Tensor:
@@ -88,8 +109,7 @@ def package_maps(cam: type[Any], backbone: Backbone, images: Tensor, classes: Te
         classes: (B, n) class indices.
 
     Returns:
-        (B, n, h, w) at the layer's resolution; negative values set to 0 and each map min-max
-        normalised to [0, 1] by the package.
+        (B, n, h, w) float32 at the layer's resolution; negative values are 0.
 
     Raises:
         BackboneError: The backbone does not name its layers, or none has a gradient.
@@ -108,7 +128,7 @@ def package_maps(cam: type[Any], backbone: Backbone, images: Tensor, classes: Te
             targets = [ClassifierOutputTarget(index) for index in column]
             # Not as a context: leaving one swallows index errors, and the tap is ours anyway.
             maps = cam(tapped, [tapped.tap], converter)(images, targets)
-            columns.append(torch.from_numpy(maps))
+            columns.append(torch.from_numpy(maps).float())
     return torch.stack(columns, dim=1).to(images.device)
 
 

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from ttame.backbone.contract import Backbone
 from ttame.errors import InputError
+from ttame.masking import check_upsampling
+from ttame.metrics.normalisation import check_normalisation
 from ttame.registry import Registry, changed, reduced
 
 MethodFunction = Callable[..., Tensor]
@@ -45,7 +47,7 @@ class Method:
         packages: Module names of optional packages it imports.
         control: It does not explain: it shows what a score is worth.
         normalisation: How its maps become masks, see ``ttame.metrics.normalisation``; a benchmark
-            sets it to its own for all methods, but where it is ``"as_given"``: these are masks.
+            puts its own in the place of ``"minmax"``, any other belongs to the method.
         upsampling: How its maps come to the size of the image, see ``ttame.masking.UPSAMPLINGS``; a
             benchmark sets it to its own for all methods.
         details: ``backbone -> values`` for the results, for example the layer that was used.
@@ -67,6 +69,10 @@ class Method:
     upsampling: str = "bilinear"
     details: Callable[[Backbone], Mapping[str, Any]] = field(default=_no_details)
     rebind: Callable[[Backbone], Method] | None = None
+
+    def __post_init__(self) -> None:
+        check_normalisation(self.normalisation)
+        check_upsampling(self.upsampling)
 
     def __call__(self, backbone: Backbone, images: Tensor, classes: Tensor) -> Tensor:
         """Explain images; gradients are recorded only for methods that need them.

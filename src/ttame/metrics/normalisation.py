@@ -66,10 +66,12 @@ def clipped(maps: Tensor) -> Tensor:
     """Stretch every map (B, h, w) from its 1 % to its 99 % quantile to [0, 1], the rest clamped.
 
     A few extreme pixels, common in maps of gradients, then do not press all others to one value.
+    A map that is the same nearly everywhere has no such range and is stretched as a whole.
     """
-    ordered = maps.float().flatten(1).sort(dim=1).values
+    maps = maps.float()
+    ordered = maps.flatten(1).sort(dim=1).values
     low, high = (quantile(ordered, level)[:, None, None] for level in (_CLIPPED, 1 - _CLIPPED))
-    return minmax(maps.float().clamp(low, high))
+    return minmax(torch.where(low < high, maps.clamp(low, high), maps))
 
 
 def as_given(maps: Tensor) -> Tensor:
@@ -77,14 +79,14 @@ def as_given(maps: Tensor) -> Tensor:
     return maps.float().clamp(0, 1)
 
 
-AS_GIVEN = "as_given"
+MINMAX = "minmax"
 
 NORMALISATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "minmax": minmax,
+    MINMAX: minmax,
     "positive": positive,
     "magnitude": magnitude,
     "clipped": clipped,
-    AS_GIVEN: as_given,
+    "as_given": as_given,
 }
 
 
@@ -101,7 +103,7 @@ def check_normalisation(name: str) -> None:
 def full_masks(
     maps: Tensor,
     size: tuple[int, int],
-    normalisation: str = "minmax",
+    normalisation: str = MINMAX,
     upsampling: str = "bilinear",
 ) -> Tensor:
     """Turn maps into masks in [0, 1] at the size of the image.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
+
 from ttame.activation import are_predicted
 from ttame.metrics.imputation import NOISE, impute
 from ttame.metrics.measure import Metric, Scores, register
@@ -58,6 +60,8 @@ def road(case: Case, shares: Sequence[float] = DEFAULT_SHARES, noise: float = NO
     default the predicted one) is still the classifier's first choice (of a multi-label classifier:
     still has a probability of at least 1/2), and 0 where it is not. The
     unchanged image is not among the shares: it would only add the same constant to every method.
+    A class of a multi-label classifier that is not predicted on the unchanged image has no value:
+    nothing that is removed could change it.
 
     Args:
         case: Photos and masks.
@@ -75,6 +79,7 @@ def road(case: Case, shares: Sequence[float] = DEFAULT_SHARES, noise: float = NO
     check_shares(shares)
     # Every removal has noise of its own.
     seeds = [image_seeds(seed, range(2 * len(shares))) for seed in case.seeds]
+    never = (case.p < 0.5) & (case.backbone.activation == "sigmoid")
     curves = {}
     for place, name in enumerate(("road_morf", "road_lerf")):
         ranks = removal_ranks(case.masks, case.seeds, most_first=name == "road_morf")
@@ -85,8 +90,9 @@ def road(case: Case, shares: Sequence[float] = DEFAULT_SHARES, noise: float = NO
 
         logits = logits_along(case, range(len(shares)), removed)
         classes = case.classes[:, None].expand(-1, len(shares))
-        kept = are_predicted(logits, classes, case.backbone.activation)
-        curves[name] = 100 * kept.double()
+        kept = are_predicted(logits, classes, case.backbone.activation).double()
+        kept = kept.masked_fill(logits.isnan().any(dim=-1) | never[:, None], torch.nan)
+        curves[name] = 100 * kept
     values = {name: curve.mean(dim=1) for name, curve in curves.items()}
     combined = (values["road_lerf"] - values["road_morf"]) / 2
     return Scores({**values, "road_combined": combined}, curves)

@@ -26,8 +26,8 @@ _FAMILIES = {
 
 
 MAIN_METRICS = (
-    *("ad_50_matched", "ic_50_matched", "ad_50", "road_morf", "road_lerf", "road_combined"),
-    *("insertion", "deletion", "srg", "energy_pointing", "pointing", "adcc"),
+    *("ad_50_matched", "ic_50_matched", "ad_50", "road_morf", "road_lerf", "insertion"),
+    *("deletion", "srg", "transfer_ad_50_matched", "energy_pointing", "pointing", "iou", "adcc"),
 )
 """Metrics that stand for their families in figures and verdict, where they were measured."""
 

@@ -51,9 +51,10 @@ def columns(result: BenchmarkResult) -> dict[str, Column]:
 
 
 def main_columns(found: Mapping[str, Column]) -> list[Column]:
-    """Return the columns for figures and verdict: the main metrics, or else all with a direction.
+    """Return the columns for figures and verdict: the main metrics, or else the first ones.
 
-    A run of other metrics only, such as a researcher's own, is judged by those.
+    A run of other metrics only, such as a researcher's own, is judged by as many of those
+    that have a direction.
     """
     main = [found[name] for name in MAIN_METRICS if name in found]
     directed = [column for column in found.values() if column.higher_is_better is not None]
