@@ -10,8 +10,8 @@ from torch import Tensor
 
 from tiny_backbone import tiny_backbone
 from ttame.metrics.case import Case
-from ttame.metrics.normalisation import full_masks
 from ttame.metrics.shares import image_seeds
+from ttame.normalisation import full_masks
 
 
 def seeded_map(backbone: Any, images: Tensor, classes: Tensor) -> Tensor:

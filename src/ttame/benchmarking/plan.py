@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ttame.benchmarking.records import Unit
 from ttame.methods.ttame import ttame_method
-from ttame.metrics.normalisation import MINMAX
+from ttame.normalisation import MINMAX
 
 if TYPE_CHECKING:
     from ttame.backbone.contract import Backbone

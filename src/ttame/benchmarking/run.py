@@ -39,8 +39,8 @@ from ttame.benchmarking.statistics import check_seed
 from ttame.errors import InputError
 from ttame.masking import check_upsampling
 from ttame.methods.ttame import rebound
-from ttame.metrics.normalisation import check_normalisation
 from ttame.metrics.transfer import judge_columns
+from ttame.normalisation import check_normalisation
 
 if TYPE_CHECKING:
     from ttame.backbone.contract import Backbone
@@ -119,7 +119,7 @@ def benchmark(
         half: ``"all"``, or the photos of ``"choosing"`` or ``"reporting"`` only; see
             :func:`ttame.benchmarking.halves.half_of`.
         normalisation: How maps become masks in [0, 1], one of
-            ``ttame.metrics.normalisation.NORMALISATIONS``; the paper's is ``"minmax"``.
+            ``ttame.normalisation.NORMALISATIONS``; the paper's is ``"minmax"``.
         upsampling: ``"bilinear"``, or ``"nearest"``: every cell of a map stays a rectangle of one
             value. An explainer that shows its masks in whole cells does so either way.
         judge: Another classifier that knows some of the classes, for the transfer score; itself or

@@ -15,7 +15,7 @@ from ttame.activation import probabilities
 from ttame.errors import InputError, TtameError
 from ttame.metrics.case import Case, Truth, normalised
 from ttame.metrics.cost import count_passes
-from ttame.metrics.normalisation import full_masks, without_nan
+from ttame.normalisation import full_masks, without_nan
 
 if TYPE_CHECKING:
     from torch import Tensor

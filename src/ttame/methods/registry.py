@@ -17,7 +17,7 @@ from torch import Tensor
 from ttame.backbone.contract import Backbone
 from ttame.errors import InputError
 from ttame.masking import check_upsampling
-from ttame.metrics.normalisation import check_normalisation
+from ttame.normalisation import check_normalisation
 from ttame.registry import Registry, changed, reduced
 
 MethodFunction = Callable[..., Tensor]
@@ -46,7 +46,7 @@ class Method:
         slow: Explains only the few photos of ``slow_images`` unless all are asked for.
         packages: Module names of optional packages it imports.
         control: It does not explain: it shows what a score is worth.
-        normalisation: How its maps become masks, see ``ttame.metrics.normalisation``; a benchmark
+        normalisation: How its maps become masks, see ``ttame.normalisation``; a benchmark
             puts its own in the place of ``"minmax"``, any other belongs to the method.
         upsampling: How its maps come to the size of the image, see ``ttame.masking.UPSAMPLINGS``; a
             benchmark sets it to its own for all methods.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ttame.activation import probabilities
-from ttame.metrics.normalisation import full_masks, without_nan
+from ttame.normalisation import full_masks, without_nan
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,7 +49,7 @@ class Case:
         masks: (B, H, W) in [0, 1]: the maps normalised and resized to the image.
         seeds: One seed per image, for everything that is drawn or tied.
         explain: The method again: ``(backbone, images, classes (B, n)) -> maps (B, n, h, w)``.
-        normalisation: How the maps become masks, see ``ttame.metrics.normalisation``.
+        normalisation: How the maps become masks, see ``ttame.normalisation``.
         upsampling: How they come to the size of the image, see ``ttame.masking.UPSAMPLINGS``.
         batch_size: Most images per forward pass.
         truth: Per image where the class is, or None where nobody marked it; empty if unknown.

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from ttame.errors import InputError, unknown_name
+from ttame.normalisation import quantile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -148,18 +149,3 @@ def cut_to_shares(
         levels = [quantile(ordered, 1 - share) - _TOLERANCE for share in shares]
         kept = [masks >= level[:, None, None] for level in levels]
     return torch.stack([masks.masked_fill(~keep, 0) for keep in kept], dim=1)
-
-
-def quantile(ordered: Tensor, level: float) -> Tensor:
-    """Return the quantile of each row of sorted values (B, N), interpolated linearly: (B,).
-
-    Equal to ``torch.quantile``, without its limit of 16 M values and with one sort for all levels.
-
-    Example:
-        >>> quantile(torch.tensor([[0.0, 1.0, 4.0]]), 0.75)
-        tensor([2.5000])
-    """
-    position = level * (ordered.shape[1] - 1)
-    low = int(position)
-    high = min(low + 1, ordered.shape[1] - 1)
-    return torch.lerp(ordered[:, low], ordered[:, high], position - low)

@@ -12,8 +12,8 @@ from ttame import masking
 from ttame.activation import probabilities, pseudo_labels
 from ttame.backbone.affine import AffineNorms
 from ttame.metrics.confidence import average_drop, increase_in_confidence
-from ttame.metrics.normalisation import full_masks
 from ttame.metrics.shares import cut_to_shares
+from ttame.normalisation import full_masks
 from ttame.objective import ObjectiveWeights, disagreement, objective
 from ttame.training.teacher import find_teacher, taught_maps, with_other_classes
 

@@ -10,7 +10,7 @@ import torch
 from ttame.errors import BackboneError, InputError, first_line, unknown_name
 from ttame.masking import resize
 from ttame.methods.registry import get_method, methods
-from ttame.metrics.normalisation import without_nan
+from ttame.normalisation import without_nan
 
 if TYPE_CHECKING:
     from torch import Tensor

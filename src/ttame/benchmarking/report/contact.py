@@ -14,7 +14,7 @@ from ttame.activation import probabilities
 from ttame.benchmarking.report.markup import DASH
 from ttame.errors import InputError, first_line
 from ttame.metrics.case import normalised
-from ttame.metrics.normalisation import full_masks, without_nan
+from ttame.normalisation import full_masks, without_nan
 from ttame.pictures import contact_sheet as picture_grid
 from ttame.pictures import overlay
 

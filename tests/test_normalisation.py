@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from ttame.errors import UnknownNameError
-from ttame.metrics.normalisation import NORMALISATIONS, full_masks, without_nan
 from ttame.metrics.shares import area_matched, cut_to_shares
+from ttame.normalisation import NORMALISATIONS, full_masks, without_nan
 
 SIGNED = torch.tensor([[[-4.0, 0.0], [1.0, 2.0]]])
 
