@@ -41,7 +41,7 @@ def gradcam(backbone: Backbone, images: Tensor, classes: Tensor) -> Tensor:
         classes: (B, n) class indices.
 
     Returns:
-        (B, n, h, w) at the layer's resolution, each min-max normalised to [0, 1] by the package.
+        (B, n, h, w) at the layer's resolution; negative values are 0.
 
     Raises:
         InputError: The package is missing.
