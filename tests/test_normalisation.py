@@ -41,6 +41,12 @@ def test_a_few_cells_on_an_even_ground_are_not_clipped_away():
     maps[0, 3, 4] = 2.0
     masks = full_masks(maps, (20, 20), "clipped")
     assert masks.flatten(1).sum(dim=1).tolist() == [1, 0]
+    noise = torch.rand(2, 20, 20, generator=torch.Generator().manual_seed(0))
+    noisy = torch.stack([1e-9 * noise[0], 1 + 1e-7 * noise[1]])
+    noisy[0, 3, 4], noisy[1, 3, 4] = 1.0, 1000.0
+    masks = full_masks(noisy, (20, 20), "clipped")
+    assert masks[:, 3, 4].tolist() == [1, 1]
+    assert masks.mean(dim=(1, 2)).max() < 0.01
 
 
 @pytest.mark.parametrize("normalisation", NORMALISATIONS)

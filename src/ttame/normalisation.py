@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _CLIPPED = 0.01
+# A range that is a smaller part of the whole one is rounding noise of an even ground.
+_EVEN = 1e-6
 
 
 def without_nan(maps: Tensor) -> tuple[Tensor, Tensor]:
@@ -70,7 +72,8 @@ def clipped(maps: Tensor) -> Tensor:
     maps = maps.float()
     ordered = maps.flatten(1).sort(dim=1).values
     low, high = (quantile(ordered, level)[:, None, None] for level in (_CLIPPED, 1 - _CLIPPED))
-    return minmax(torch.where(low < high, maps.clamp(low, high), maps))
+    span = (ordered[:, -1] - ordered[:, 0])[:, None, None]
+    return minmax(torch.where(high - low > _EVEN * span, maps.clamp(low, high), maps))
 
 
 def as_given(maps: Tensor) -> Tensor:
@@ -95,12 +98,15 @@ def quantile(ordered: Tensor, level: float) -> Tensor:
 
 MINMAX = "minmax"
 
+AS_GIVEN = "as_given"
+"""For methods that give masks."""
+
 NORMALISATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     MINMAX: minmax,
     "positive": positive,
     "magnitude": magnitude,
     "clipped": clipped,
-    "as_given": as_given,
+    AS_GIVEN: as_given,
 }
 
 

@@ -464,13 +464,13 @@ def test_normalisation_is_the_same_for_all_but_for_masks_that_are_given(explaine
     usual, positive = (
         run(explainer, photos, normalisation=name, **run_with) for name in ("minmax", "positive")
     )
-    # The mask of an explainer begins at 0 and ends at 1 already.
+    # Masks stay as they are given.
     assert positive.values("ttame").equals(usual.values("ttame"))
     assert positive.values("all_ones").equals(usual.values("all_ones"))
     assert not positive.values("signed").equals(usual.values("signed"))
     assert positive.provenance["settings"]["normalisation"] == "positive"
     told = {name: details["normalisation"] for name, details in positive.methods.items()}
-    assert told == {"ttame": "positive", "signed": "positive", "all_ones": "as_given"}
+    assert told == {"ttame": "as_given", "signed": "positive", "all_ones": "as_given"}
 
 
 def test_wrong_arguments_are_refused_before_any_work(explainer, photos, tmp_path):
@@ -482,6 +482,7 @@ def test_wrong_arguments_are_refused_before_any_work(explainer, photos, tmp_path
         (UnknownNameError, {"measures": ["ad_51x"]}),
         (UnknownNameError, {"half": "third"}),
         (UnknownNameError, {"normalisation": "min-max"}),
+        (InputError, {"normalisation": "as_given"}),
         (UnknownNameError, {"upsampling": "neares"}),
         (InputError, {"methods": ["random", "random"]}),
         (InputError, {"measures": ["transfer"]}),

@@ -50,10 +50,11 @@ def evaluate(
 ) -> Evaluation:
     """Score an explainer and other methods on photos, on the classifier's own predictions.
 
-    Each method's map of the predicted class is min-max normalised (an explainer's after its own
-    mask form), resized bilinearly to the input, cut to its most important share and multiplied
-    onto the [0, 1] photo (removed pixels are black), which the classifier then sees normalised.
-    The area-matched scores rank the resized map's pixels first; see :mod:`ttame.metrics.shares`.
+    Each method's map of the predicted class is min-max normalised (unless the method has a
+    normalisation of its own; an explainer's after its mask form), resized bilinearly to the input,
+    cut to its most important share and multiplied onto the [0, 1] photo (removed pixels are black),
+    which the classifier then sees normalised. The area-matched scores rank the resized map's pixels
+    first; see :mod:`ttame.metrics.shares`.
     Results do not depend on the batch size.
 
     Args:
@@ -154,6 +155,7 @@ def _describe(method: Method, backbone: Backbone) -> dict[str, Any]:
         "title": method.title,
         "paper": method.paper,
         "control": method.control,
+        "normalisation": method.normalisation,
         **method.details(backbone),
     }
 
@@ -161,8 +163,9 @@ def _describe(method: Method, backbone: Backbone) -> dict[str, Any]:
 def _conventions(shares: Sequence[float], rule: str) -> dict[str, Any]:
     return {
         "class": "the classifier's own prediction on the unmasked image",
-        "normalisation": "min-max per map (of an explainer: after its mask form and upsampling), "
-        "then bilinear resize to the input (align_corners=False)",
+        "normalisation": "min-max per map, or the method's own in its details (of an explainer: its "
+        "masks, after its mask form and upsampling), then bilinear resize to the input "
+        "(align_corners=False)",
         "mask_space": "pixel: the mask multiplies the [0, 1] image, which is then normalised",
         "fill": "black",
         "shares": [float(share) for share in shares],

@@ -40,7 +40,7 @@ from ttame.errors import InputError
 from ttame.masking import check_upsampling
 from ttame.methods.ttame import rebound
 from ttame.metrics.transfer import judge_columns
-from ttame.normalisation import check_normalisation
+from ttame.normalisation import AS_GIVEN, check_normalisation
 
 if TYPE_CHECKING:
     from ttame.backbone.contract import Backbone
@@ -118,8 +118,8 @@ def benchmark(
         slow: Names of further methods and measures that shall count as slow.
         half: ``"all"``, or the photos of ``"choosing"`` or ``"reporting"`` only; see
             :func:`ttame.benchmarking.halves.half_of`.
-        normalisation: How maps become masks in [0, 1], one of
-            ``ttame.normalisation.NORMALISATIONS``; the paper's is ``"minmax"``.
+        normalisation: How maps become masks in [0, 1]: ``"minmax"`` as in the paper,
+            ``"positive"``, ``"magnitude"`` or ``"clipped"``, see :mod:`ttame.normalisation`.
         upsampling: ``"bilinear"``, or ``"nearest"``: every cell of a map stays a rectangle of one
             value. An explainer that shows its masks in whole cells does so either way.
         judge: Another classifier that knows some of the classes, for the transfer score; itself or
@@ -158,6 +158,11 @@ def benchmark(
         )
     check_seed(seed)
     check_normalisation(normalisation)
+    if normalisation == AS_GIVEN:
+        raise InputError(
+            f"the normalisation {AS_GIVEN!r} belongs to methods that give masks; choose another "
+            "one for a run"
+        )
     check_upsampling(upsampling)
     own, classifier = _subject(explainer, backbone, explainers or {})
     taken, others = mark_slow(

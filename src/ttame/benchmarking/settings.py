@@ -64,6 +64,11 @@ def describe_settings(plan: Plan, device: str) -> dict[str, Any]:
         },
         "half": plan.half,
         "normalisation": plan.normalisation,
+        "own_normalisation": {
+            method.name: method.normalisation
+            for method in plan.methods
+            if method.normalisation != plan.normalisation
+        },
         "upsampling": plan.upsampling,
         "batch_size": plan.batch_size,
         "slow_images": plan.slow_images,

@@ -75,7 +75,7 @@ def benchmark(
         str,
         typer.Option(
             "--normalisation",
-            help="Maps become masks by minmax, positive, magnitude, clipped or as_given.",
+            help="Maps become masks by minmax, positive, magnitude or clipped.",
         ),
     ] = "minmax",
     upsampling: Annotated[

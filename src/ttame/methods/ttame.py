@@ -13,6 +13,7 @@ from ttame.explainer import Explainer, mask_settings
 from ttame.heads import DirectedHead, class_directions
 from ttame.methods.registry import Method
 from ttame.methods.trained import TRAINED
+from ttame.normalisation import AS_GIVEN
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,6 +58,7 @@ def ttame_method(explainer: Explainer, name: str = "ttame") -> Method:
         function=function,
         paper=known.paper if known else TRAINED["ttame"].paper,
         needs=("explainer",),
+        normalisation=AS_GIVEN,
         details=lambda _: {
             "layers": list(explainer.backbone.layers),
             **mask_settings(explainer),

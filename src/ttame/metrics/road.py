@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ttame.activation import are_predicted
+from ttame.activation import are_predicted, probabilities
 from ttame.metrics.imputation import NOISE, impute
 from ttame.metrics.measure import Metric, Scores, register
 from ttame.metrics.perturbation import logits_along, removal_ranks
@@ -61,7 +61,7 @@ def road(case: Case, shares: Sequence[float] = DEFAULT_SHARES, noise: float = NO
     still has a probability of at least 1/2), and 0 where it is not. The
     unchanged image is not among the shares: it would only add the same constant to every method.
     A class of a multi-label classifier that is not predicted on the unchanged image has no value:
-    nothing that is removed could change it.
+    it cannot stay predicted.
 
     Args:
         case: Photos and masks.
@@ -79,7 +79,8 @@ def road(case: Case, shares: Sequence[float] = DEFAULT_SHARES, noise: float = NO
     check_shares(shares)
     # Every removal has noise of its own.
     seeds = [image_seeds(seed, range(2 * len(shares))) for seed in case.seeds]
-    never = (case.p < 0.5) & (case.backbone.activation == "sigmoid")
+    activation = case.backbone.activation
+    never = case.p.isnan() | ((case.p < 0.5) & (activation == "sigmoid"))
     curves = {}
     for place, name in enumerate(("road_morf", "road_lerf")):
         ranks = removal_ranks(case.masks, case.seeds, most_first=name == "road_morf")
@@ -90,9 +91,9 @@ def road(case: Case, shares: Sequence[float] = DEFAULT_SHARES, noise: float = NO
 
         logits = logits_along(case, range(len(shares)), removed)
         classes = case.classes[:, None].expand(-1, len(shares))
-        kept = are_predicted(logits, classes, case.backbone.activation).double()
-        kept = kept.masked_fill(logits.isnan().any(dim=-1) | never[:, None], torch.nan)
-        curves[name] = 100 * kept
+        kept = are_predicted(logits, classes, activation).double()
+        p = probabilities(logits, activation).gather(-1, classes[..., None])[..., 0]
+        curves[name] = 100 * kept.masked_fill(p.isnan() | never[:, None], torch.nan)
     values = {name: curve.mean(dim=1) for name, curve in curves.items()}
     combined = (values["road_lerf"] - values["road_morf"]) / 2
     return Scores({**values, "road_combined": combined}, curves)

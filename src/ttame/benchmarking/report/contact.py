@@ -92,7 +92,7 @@ def contact_sheet(
 ) -> Sheet:
     """Call every method again on a few photos, and lay its masks over them.
 
-    Masks are what the measures see: each map min-max normalised (unless the method gives masks) and
+    Masks are what the measures see: each map normalised in the method's way and
     resized to the photo. A method that fails on a photo leaves its cell empty, with the reason: no
     picture is worth the loss of a finished benchmark.
 
