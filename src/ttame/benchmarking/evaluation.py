@@ -163,7 +163,7 @@ def _describe(method: Method, backbone: Backbone) -> dict[str, Any]:
 def _conventions(shares: Sequence[float], rule: str) -> dict[str, Any]:
     return {
         "class": "the classifier's own prediction on the unmasked image",
-        "normalisation": "min-max per map, or the method's own in its details (of an explainer: its "
+        "normalisation": "min-max per map, or the method's own in its details (an explainer: its "
         "masks, after its mask form and upsampling), then bilinear resize to the input "
         "(align_corners=False)",
         "mask_space": "pixel: the mask multiplies the [0, 1] image, which is then normalised",

@@ -34,7 +34,7 @@ class TrainingConfig:
         teacher: A method (``ttame methods``) whose maps are learnt instead of the objective, of the
             class that is seen and of others; ``"none"`` for the objective. To that alone belong
             shares, block, fill, terms and weights below.
-        teacher_classes: How many other classes a teacher explains on every photo.
+        teacher_classes: How many other classes a teacher explains on every photo, at most all.
         shares: Every step keeps one of these shares of each mask's pixels, drawn per image.
         block: Area and variation run over the maps of every label of the batch (B x B).
         fill: What replaces masked pixels: ``"black"``, ``"mean"`` or ``"blur"``.
