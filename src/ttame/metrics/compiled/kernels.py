@@ -32,7 +32,7 @@ _signed = np.int64
 _ONE = _index(1)
 # Between hats all of whose pixels and neighbours are unknown: diagonal, direct, diagonal link.
 _INSIDE = (11.0, 1.5, 1.25)
-# Where the unknown pixels start.
+# The value of an unknown pixel that nothing is known around.
 _START = 0.5
 # No cycle counts as better than this.
 _LEAST_RATE = 0.1
@@ -105,6 +105,7 @@ def fill_one(
     """
     height, width = unknown.shape
     at = _prepare(image, unknown, x, mask)
+    _guess(at, width, mask, links[0], x)
     grids = [_Grid(True, height, width, at, at, mask, links, x, x, rest)]
     while len(grids[-1].at) > 1:
         following = _coarser(grids[-1])
@@ -147,9 +148,31 @@ def _prepare(image: Array, unknown: Array, x: Array, mask: Array) -> Array:
             count += unknown[i, j]
     for number in range(count):
         for colour in range(len(image)):
-            x[_index(colour), _index(places[number])] = _START
+            x[_index(colour), _index(places[number])] = 0
     found: Array = places[:count].copy()
     return found
+
+
+@compiled
+def _guess(at: Array, width: int, unknown: Array, diagonals: Array, x: Array) -> None:
+    """Start from the mean of the neighbours that are known or guessed before, row by row.
+
+    Scattered pixels are nearly right then, which saves a cycle. ``x`` is 0 where nothing is known.
+    """
+    stride = _index(width + 2)
+    for number in range(len(at)):
+        p = _index(at[number])
+        above, below = p - stride, p + stride
+        ahead = 2 * (unknown[p + _ONE] + unknown[below])
+        weight = diagonals[p] - (ahead + unknown[below - _ONE] + unknown[below + _ONE])
+        inverse, alone = (1 / weight, 0.0) if weight > 0 else (0.0, _START)
+        for colour in range(COLOURS):
+            c = _index(colour)
+            diagonal = (
+                x[c, above - _ONE] + x[c, above + _ONE] + (x[c, below - _ONE] + x[c, below + _ONE])
+            )
+            direct = x[c, above] + x[c, below] + (x[c, p + _ONE] + x[c, p - _ONE])
+            x[c, p] = (diagonal + 2 * direct) * inverse + alone
 
 
 @compiled
