@@ -68,7 +68,7 @@ def synchronise() -> None:
         torch.cuda.synchronize()
 
 
-def row(kind: str, share: float, batch: int, rounds: int, device: str, noise: float = 0.0) -> str:
+def row(kind: str, share: float, batch: int, rounds: int, device: str, noise: float) -> str:
     """Time one kind of mask; grad-cam imputes one photo after the other, `rounds` of the batch."""
     images, removed = photos(batch), masks(kind, batch, share)
     on_device, gone = images.to(device), removed.to(device)

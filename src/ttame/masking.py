@@ -35,7 +35,7 @@ def minmax(maps: Tensor) -> Tensor:
     low, high = maps.amin(dim=(-2, -1), keepdim=True), maps.amax(dim=(-2, -1), keepdim=True)
     span = high - low
     # Spans below the rounding noise of the values are constant maps, not explanations.
-    constant = span <= _TINY * torch.maximum(low.abs(), high.abs()).clamp(min=_LEAST / _TINY)
+    constant = span <= (_TINY * torch.maximum(low.abs(), high.abs())).clamp(min=_LEAST)
     return torch.where(
         constant, torch.zeros_like(maps), (maps - low) / span.masked_fill(constant, 1)
     )

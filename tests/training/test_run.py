@@ -315,18 +315,6 @@ def test_resuming_refuses_other_photos(tiny_train: Train, tmp_path: Path, photos
         tiny_train(data=other, epochs=1, resume=True)
 
 
-def test_a_training_of_before_explains_one_other_class(tiny_train: Train, tmp_path: Path) -> None:
-    settings = {"teacher": "gradcam", "epochs": 1, "out": tmp_path}
-    tiny_train(**settings)
-    path = tmp_path / "training" / "config.json"
-    content = json.loads(path.read_text())
-    del content["teacher_classes"]
-    path.write_text(json.dumps(content))
-    with pytest.raises(InputError, match="teacher_classes was 1, now 4"):
-        tiny_train(resume=True, **settings)
-    tiny_train(resume=True, teacher_classes=1, **settings)
-
-
 def test_nothing_to_resume(tiny_train: Train) -> None:
     with pytest.raises(StorageError, match="nothing to resume"):
         tiny_train(resume=True)

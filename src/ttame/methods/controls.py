@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from ttame.methods.registry import register
 from ttame.methods.seeding import content_seeds
+from ttame.normalisation import AS_GIVEN
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,7 +38,7 @@ def random_map(backbone: Backbone, images: Tensor, classes: Tensor) -> Tensor:
     ).to(images.device)
 
 
-@register(name="all_ones", title="All ones", control=True, normalisation="as_given")
+@register(name="all_ones", title="All ones", control=True, normalisation=AS_GIVEN)
 def all_ones(backbone: Backbone, images: Tensor, classes: Tensor) -> Tensor:  # noqa: ARG001
     """Keep the whole image: AD = IC = AG = 0 at a mean mask area of 1.
 

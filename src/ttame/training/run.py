@@ -23,7 +23,6 @@ from ttame.training.config import TrainingConfig, load_preset
 from ttame.training.fitting import fit_to_classifier
 from ttame.training.precision import pick_accelerator, pick_precision
 from ttame.training.surroundings import own_interrupts, own_random_numbers, quiet
-from ttame.training.teacher import NO_TEACHER
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
@@ -218,8 +217,6 @@ def _remember_config(log_folder: Path, config: TrainingConfig, digest: str, resu
         (log_folder / LAST).unlink(missing_ok=True)
     if resume and path.is_file():
         before = json.loads(path.read_text(encoding="utf-8"))
-        if config.teacher != NO_TEACHER:
-            before.setdefault("teacher_classes", 1)  # so many before it was a setting
         changed = [
             f"{key} was {before[key]!r}, now {value!r}"
             for key, value in values.items()
