@@ -11,9 +11,9 @@ from ttame.ablation.config import AblationConfig, parse_config, read_config
 from ttame.ablation.parallel import LOG, run_in_processes
 from ttame.ablation.plan import AblationPlan, plan_ablation
 from ttame.ablation.result import AblationResult, collect
-from ttame.benchmarking.lock import check_unlocked, one_run
+from ttame.benchmarking.lock import one_run
 from ttame.benchmarking.parallel import logging_to
-from ttame.benchmarking.settings import check_free, open_folder
+from ttame.benchmarking.settings import check_out, open_folder
 from ttame.errors import InputError
 
 KIND = "ablation"
@@ -69,8 +69,7 @@ def ablate(
     if jobs < 1:
         raise InputError(f"expected at least one job, got {jobs}")
     out = Path(out)
-    check_unlocked(out)
-    check_free(out, resume, KIND)
+    check_out(out, resume, KIND)
     plan = plan_ablation(config, out, device)
     with one_run(out):
         open_folder(out, plan.describe(), resume, command, KIND)

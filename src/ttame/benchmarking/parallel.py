@@ -42,6 +42,18 @@ def share_out(units: Sequence[Unit], jobs: int) -> list[list[Unit]]:
     return shares
 
 
+def own_device(device: str, rank: int) -> str:
+    """Return the device of one of several processes: on several GPUs each has its own.
+
+    Example:
+        >>> own_device("cpu", 3)
+        'cpu'
+    """
+    if device == "cuda" and torch.cuda.device_count() > 1:
+        return f"cuda:{rank % torch.cuda.device_count()}"
+    return device
+
+
 def threads_each(jobs: int) -> int:
     """Return how many threads each of so many processes gets, at least one."""
     return max(1, torch.get_num_threads() // jobs)
@@ -88,7 +100,7 @@ def compute_in_processes(
     done = context.Array("q", jobs, lock=False)
     processes = []
     for rank, share in enumerate(share_out(units, jobs)):
-        settings = (rank, _place(device, rank), threads, workers, tuple(impossible))
+        settings = (rank, own_device(device, rank), threads, workers, tuple(impossible))
         process = context.Process(
             target=_work, args=(content, share, folder, done, settings), name=f"ttame-{rank}"
         )
@@ -182,9 +194,3 @@ def logging_to(folder: Path, name: str = LOG) -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         handler.close()
-
-
-def _place(device: str, rank: int) -> str:
-    if device == "cuda" and torch.cuda.device_count() > 1:
-        return f"cuda:{rank % torch.cuda.device_count()}"
-    return device

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,25 +17,21 @@ from ttame.benchmarking import collecting, conventions
 from ttame.benchmarking.benchmark_result import BenchmarkResult
 from ttame.benchmarking.choosing import PAIR, choose_measures, choose_methods, mark_slow, photo_set
 from ttame.benchmarking.comparisons import compare
-from ttame.benchmarking.engine import compute, try_options
-from ttame.benchmarking.lock import check_unlocked, one_run
+from ttame.benchmarking.computing import Progress, compute_missing
+from ttame.benchmarking.engine import try_options
+from ttame.benchmarking.lock import one_run
 from ttame.benchmarking.marked import marked_set
 from ttame.benchmarking.pairs import NO_PAIRS, pair_set
-from ttame.benchmarking.parallel import compute_in_processes, logging_to, placed, threads_each
+from ttame.benchmarking.parallel import logging_to, own_device, placed, threads_each
 from ttame.benchmarking.plan import OWN, PhotoSet, Plan
-from ttame.benchmarking.records import (
-    NOT_POSSIBLE,
-    RecordFile,
-    read_records,
-    record_path,
-    worth_another_try,
-)
+from ttame.benchmarking.records import read_records
 from ttame.benchmarking.report.page import NAME as REPORT
 from ttame.benchmarking.report.page import write_report
 from ttame.benchmarking.report.sheets import make_sheets
 from ttame.benchmarking.scoring import problem
-from ttame.benchmarking.settings import check_free, describe_settings, open_folder
+from ttame.benchmarking.settings import check_out, describe_settings, open_folder
 from ttame.benchmarking.statistics import check_seed
+from ttame.benchmarking.world import World, world
 from ttame.errors import InputError
 from ttame.masking import check_upsampling
 from ttame.methods.ttame import rebound
@@ -51,8 +47,6 @@ if TYPE_CHECKING:
 SLOW_IMAGES = 50
 
 _log = logging.getLogger(__name__)
-
-Progress = Callable[[int, int], None]
 
 _SETTINGS = (
     "half",
@@ -96,7 +90,8 @@ def benchmark(
     """Score explanation methods on the same photos of one classifier, with honest statistics.
 
     What is finished is on disk: a run that was killed goes on with ``resume=True`` and gives the
-    same results, bit for bit on the same machine with the same number of threads. The batch size
+    same results, bit for bit on the same machine with the same number of threads. Processes of
+    torchrun share one run, on several machines too if all see ``out``. The batch size
     moves values by rounding only, and a pixel or a photo that stands on the edge by as much. A
     method that this classifier cannot do, or that fails, is told in the result and does not stop
     the others.
@@ -149,8 +144,13 @@ def benchmark(
     """
     folder = None if out is None else Path(out)
     if folder is not None:
-        check_unlocked(folder)
-        check_free(folder, resume)
+        check_out(folder, resume)
+    together = world()
+    if together.size > 1 and (folder is None or jobs > 1):
+        raise InputError(
+            f"torchrun has started {together.size} processes, which share one folder: give out "
+            "(--out), and leave out jobs (--jobs)"
+        )
     if jobs < 1 or batch_size < 1 or (slow_images is not None and slow_images < 1):
         raise InputError(
             "expected jobs, batch_size and slow_images of at least 1, got "
@@ -188,26 +188,33 @@ def benchmark(
         upsampling=upsampling,
     )
     place = str(device or next(classifier.parameters()).device)
+    if together.size > 1:
+        place = own_device(place, together.local_rank)
     start = time.perf_counter()
     with placed(plan, place) as there:
         if any(PAIR & set(item.needs) for item in taken):
             plan = _with_pairs(plan, sets[0], taken, workers)
         collecting.plan_metrics(plan)  # refuses metrics of the same name
         try_options(plan, there)
-    with _folder(folder) as work, one_run(work):
-        content = open_folder(work, describe_settings(plan, place), resume, command)
+    with together.meeting(), _folder(folder) as work, _alone(work, together):
+        settings = describe_settings(plan, place)
+        if together.first:
+            content = open_folder(work, settings, resume, command)
+        together.wait()
+        if not together.first:
+            content = open_folder(work, settings, resume=True, command=command)
         with logging_to(work):
             for name in sorted({m.name for m in taken} - set(collecting.plan_measures(plan))):
                 _log.warning("the measure %s is left out: %s", name, NO_PAIRS)
-            _compute(plan, work, jobs, place, workers, progress)
+            compute_missing(plan, work, jobs, place, workers, progress, together)
         result = _result(plan, content, read_records(work))
         result.timings.update(
             last_call_seconds=time.perf_counter() - start,
             device=place,
             threads=threads_each(jobs),
-            jobs=jobs,
+            jobs=max(jobs, together.size),
         )
-        if folder is not None:
+        if folder is not None and together.first:
             result.save(folder)
             if report:
                 _report(result, plan, folder, torch.device(place))
@@ -274,36 +281,6 @@ def _with_pairs(plan: Plan, photos: PhotoSet, taken: Sequence[Measure], workers:
     return plan if pairs is None else replace(plan, sets=(*plan.sets, pairs))
 
 
-def _compute(
-    plan: Plan, folder: Path, jobs: int, device: str, workers: int, progress: Progress | None
-) -> None:
-    """Compute what no record tells of; what failed before is tried again."""
-    records = read_records(folder)
-    kept = {u: r for u, r in records.items() if not worth_another_try(r)}
-    impossible = [u.method for u, r in kept.items() if r.get("error", [""])[0] == NOT_POSSIBLE]
-    pending = collecting.unfinished(plan, kept)
-    total = sum(map(plan.images, plan.units()))
-    before = total - sum(map(plan.images, pending))
-
-    def tell(done: int) -> None:
-        if progress is not None:
-            progress(before + done, total)
-
-    tell(0)
-    if jobs > 1 and len(pending) > 1:
-        compute_in_processes(plan, pending, folder, jobs, device, workers, impossible, tell)
-    elif pending:
-        file = RecordFile(record_path(folder))
-        done = 0
-        with placed(plan, device) as place:
-            for unit, record in compute(plan, pending, place, workers, impossible, memory=True):
-                if record is not None:
-                    file.append(unit, record)
-                done += plan.images(unit)
-                tell(done)
-        file.close()
-
-
 def _result(plan: Plan, content: Mapping[str, Any], records: Mapping[Any, Any]) -> BenchmarkResult:
     collecting.check_finished(plan, records)
     settings = content["settings"]
@@ -345,6 +322,11 @@ def _report(result: BenchmarkResult, plan: Plan, folder: Path, device: torch.dev
     except Exception as error:
         # The numbers are safe; a picture that fails must not take them away.
         _log.warning("the report could not be written: %s", problem(error), exc_info=True)
+
+
+def _alone(folder: Path, together: World) -> AbstractContextManager[None]:
+    """Lock the folder; of several processes that share a run, the first one does it for all."""
+    return one_run(folder) if together.first else nullcontext()
 
 
 @contextmanager

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import ttame
 from ttame.backbone.fingerprint import fingerprint
 from ttame.benchmarking.benchmark_result import write_json
+from ttame.benchmarking.lock import check_unlocked
+from ttame.benchmarking.world import world
 from ttame.errors import InputError, StorageError
 from ttame.explainer import mask_settings
 from ttame.files import check_writable
@@ -163,6 +165,17 @@ def open_folder(
     content = {"command": command, "settings": dict(settings)}
     write_json(path, content)
     return content
+
+
+def check_out(folder: Path, resume: bool, kind: str = "benchmark") -> None:
+    """Refuse a folder that another run writes into, or that holds what may not be continued.
+
+    Raises:
+        InputError: It does.
+    """
+    if world().first:  # the others find what this one has begun
+        check_unlocked(folder)
+        check_free(folder, resume, kind)
 
 
 def check_free(folder: Path, resume: bool, kind: str = "benchmark") -> None:

@@ -44,8 +44,7 @@ def ablate(
     All variants are checked before the first is trained; one that fails does not stop the others.
     """
     from ttame.ablation.config import read_config
-    from ttame.benchmarking.lock import check_unlocked
-    from ttame.benchmarking.settings import check_free
+    from ttame.benchmarking.settings import check_out
 
     given = {
         "model": model,
@@ -55,8 +54,7 @@ def ablate(
         "images": images,
     }
     checked = read_config(config, **given)
-    check_unlocked(out)
-    check_free(out, resume, "ablation")
+    check_out(out, resume, "ablation")
 
     from ttame.ablation.run import ablate as run_ablation
 

@@ -118,12 +118,11 @@ def benchmark(
 
     With --model and without --explainer, the other methods are compared on that classifier.
     """
-    from ttame.benchmarking.lock import check_unlocked
-    from ttame.benchmarking.settings import check_free
+    from ttame.benchmarking.settings import check_out
+    from ttame.benchmarking.world import world
     from ttame.images.listing import list_photos
 
-    check_unlocked(out)
-    check_free(out, resume)
+    check_out(out, resume)
     photos = list_photos(data)
     folders = _pairs(also or [])
     options = _options(settings or [])
@@ -147,7 +146,7 @@ def benchmark(
     place = pick_device(device)
     own, backbone = _load(explainer, model, weights, multi_label, device, force)
     others = {name: _also(folder, backbone, place, force) for name, folder in folders.items()}
-    with progress_bar() as bar:
+    with progress_bar(hidden=not world().first) as bar:
         task = bar.add_task("explanations", total=None)
         try:
             result = run_benchmark(
@@ -180,6 +179,8 @@ def benchmark(
             )
         except KeyboardInterrupt:
             raise interrupted(out) from None
+    if not world().first:
+        return
     console = stdout()
     console.print(result.table(width=console.width))
     tell_left_out(result.broken)
