@@ -122,6 +122,22 @@ def test_equals_evaluate(explainer, photos, saved):
         np.testing.assert_allclose(both[name], both[f"{name}_mine"], atol=1e-5)
 
 
+def test_one_half_of_a_result_is_the_result_of_that_half(explainer, photos):
+    # One by one, for photos to have the same neighbours in both.
+    whole = run(explainer, photos, batch_size=1)
+    for half in ("choosing", "reporting"):
+        part, own = whole.of_half(half), run(explainer, photos, batch_size=1, half=half)
+        pd.testing.assert_frame_equal(part.per_image, own.per_image)
+        assert part.means() == own.means()
+        assert part.comparisons == own.comparisons
+        assert 0 < len(part.per_image) < len(whole.per_image)
+    with pytest.raises(UnknownNameError, match="choosing, reporting"):
+        whole.of_half("all")
+    only = whole.of_half("choosing")
+    with pytest.raises(InputError, match="none of the photos belongs to the reporting half"):
+        only.of_half("reporting")
+
+
 def test_what_is_saved_is_read_back(saved, tmp_path):
     result, out, _ = saved
     loaded = BenchmarkResult.load(out)
@@ -283,7 +299,7 @@ def test_the_halves_share_no_photo(explainer, photos):
     frame = run(explainer, photos, methods=[]).per_image
     assert list(frame["half"]) == [half_of(file.rpartition("/")[2]) for file in frame["file"]]
     result = run(explainer, photos, methods=[])
-    assert result.means("choosing")["ttame"]["ad_50"].n == len(parts["choosing"])
+    assert result.of_half("choosing").means()["ttame"]["ad_50"].n == len(parts["choosing"])
 
 
 def test_one_image(explainer, photos, tmp_path):

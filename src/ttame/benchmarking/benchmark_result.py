@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from ttame.benchmarking.comparisons import compare
+from ttame.benchmarking.halves import HALVES
 from ttame.benchmarking.means import (
     Mean,
     column_means,
@@ -18,7 +20,7 @@ from ttame.benchmarking.means import (
     method_values,
     summary_table,
 )
-from ttame.errors import InputError, StorageError
+from ttame.errors import InputError, StorageError, unknown_name
 from ttame.files import write_atomically
 from ttame.metrics.measure import Metric
 
@@ -79,22 +81,38 @@ class BenchmarkResult:
         """
         return method_values(self.per_image, method, self.methods, list(self.metrics))
 
-    def means(
-        self, half: str | None = None, level: float = 0.95, resamples: int = 2000
-    ) -> dict[str, dict[str, Mean]]:
+    def means(self, level: float = 0.95, resamples: int = 2000) -> dict[str, dict[str, Mean]]:
         """Return mean and bootstrap interval by method and metric.
 
         Args:
-            half: Only the photos of this half.
             level: Coverage of the interval.
             resamples: How often the photos are drawn with replacement.
 
         Returns:
             Only metrics that the method has a value of; empty for a method that was not possible.
         """
-        if (half, level, resamples) == (None, 0.95, 2000):
+        if (level, resamples) == (0.95, 2000):
             return self._means
-        return self._method_means(half, level, resamples)
+        return self._method_means(level, resamples)
+
+    def of_half(self, half: str) -> BenchmarkResult:
+        """Return the result on the photos of one half: values, means, tables and comparisons.
+
+        Of a run with all photos: choose on the one half, publish the other. Curves are means over
+        all photos and are left out.
+
+        Raises:
+            UnknownNameError: ``half`` is neither ``"choosing"`` nor ``"reporting"``.
+            InputError: No photo belongs to it.
+        """
+        if half not in HALVES:
+            raise unknown_name("half", half, HALVES)
+        table = self.per_image[self.per_image["half"] == half].reset_index(drop=True)
+        if table.empty:
+            raise InputError(f"none of the photos belongs to the {half} half; score more photos")
+        rivals = [name for name, details in self.methods.items() if not details["control"]]
+        compared = compare(table, rivals, self.metrics, self.seed)
+        return replace(self, per_image=table, comparisons=compared, curves={})
 
     def summary(self) -> pd.DataFrame:
         """Return :meth:`means` as a table.
@@ -187,22 +205,14 @@ class BenchmarkResult:
 
     @cached_property
     def _means(self) -> dict[str, dict[str, Mean]]:
-        return self._method_means(None, 0.95, 2000)
+        return self._method_means(0.95, 2000)
 
-    def _method_means(
-        self, half: str | None, level: float, resamples: int
-    ) -> dict[str, dict[str, Mean]]:
-        table = self.per_image
-        if half is not None:
-            table = table[table["half"] == half]
+    def _method_means(self, level: float, resamples: int) -> dict[str, dict[str, Mean]]:
         return {
             method: {
                 metric: mean
                 for metric, mean in column_means(
-                    method_values(table, method, self.methods, list(self.metrics)),
-                    level,
-                    resamples,
-                    self.seed,
+                    self.values(method), level, resamples, self.seed
                 ).items()
                 if mean.n
             }
