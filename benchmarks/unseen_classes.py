@@ -7,8 +7,8 @@ explained once by an explainer that saw its class and once by one that did not.
 python benchmarks/unseen_classes.py --data pool.csv --eval-data labels.csv --out DIR
     [--model ttame/efficientnet-lite0] [--weights FILE] [--photos N] [--images N]
 
-The CSV of --data has the columns ``path`` (or ``file``) and ``label``. What lies in DIR already is
-not computed again.
+The CSV of --data has the columns ``path`` (or ``file``) and ``label``, the classifier's own class
+indices. What lies in DIR already is not computed again.
 """
 
 from __future__ import annotations
@@ -61,6 +61,12 @@ def scored(place: int, backbone: Backbone, args: argparse.Namespace) -> pd.DataF
     folder, results = args.out / name, args.out / f"eval-{name}"
     if not (folder / "explainer.json").exists():
         photos = [photo for photo in list_photos(args.data) if photo.label is not None]
+        highest = max(photo.label for photo in photos)
+        if highest >= backbone.num_classes:
+            raise SystemExit(
+                f"the labels of {args.data} must be class indices of the classifier, 0 to "
+                f"{backbone.num_classes - 1}; one is {highest}"
+            )
         chosen = [photo.path for photo in photos if photo.label % 2 == place]
         ttame.train(backbone, chosen, folder, train_images=args.photos, progress=False)
     if not (results / "per_image.csv").exists():

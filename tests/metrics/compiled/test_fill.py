@@ -11,6 +11,7 @@ pytest.importorskip("numba")
 from references.slow_road import slow_imputation
 from ttame.metrics.compiled import compiling
 from ttame.metrics.compiled.fill import fill
+from ttame.metrics.compiled.kernels import COLOURS, fill_one, image_links
 
 
 def lattice(height, width, step):
@@ -107,6 +108,30 @@ def test_any_mask(height, width, share, seed):
 def test_a_constant_image_stays_constant():
     image = torch.full((3, 40, 30), 0.3)
     assert off(image, but_one(40, 30, 20, 20), 1e-3) < 5e-4
+
+
+def cycles(image, mask, tolerance=1e-3):
+    links = image_links(*mask.shape)
+    x, rest = np.zeros((COLOURS, links.shape[1])), np.zeros((COLOURS, links.shape[1]))
+    unknown = np.zeros(links.shape[1], np.uint8)
+    return fill_one(image, mask, np.empty_like(image), links, x, rest, unknown, tolerance)
+
+
+def test_few_cycles_also_where_nothing_is_left_to_do():
+    # Changes that are rounding noise do not shrink, and must not be waited for.
+    random = np.random.default_rng(0)
+    scattered = random.random((96, 96)) < 0.2
+    scattered[0, 0] = False
+    flat = np.full((3, 96, 96), 0.7, np.float32)
+    assert cycles(flat, scattered) == 1
+    assert cycles(flat, but_one(96, 96, 0, 0)) <= 2
+    framed = random.random((3, 96, 96)).astype(np.float32)
+    framed[:, :30] = framed[:, -30:] = 0
+    assert cycles(framed, scattered & (framed[0] == 0)) <= 4
+    noise = random.random((3, 96, 96)).astype(np.float32)
+    assert cycles(noise, scattered) <= 4
+    assert max(cycles(noise, mask) for mask in (half(96, 96), blobs(96, 96, 0.5, 0))) <= 6
+    assert cycles(noise, np.zeros((96, 96), bool)) == 0
 
 
 @pytest.mark.parametrize("colours", [1, 2, 4, 7])

@@ -36,6 +36,8 @@ _INSIDE = (11.0, 1.5, 1.25)
 _START = 0.5
 # No cycle counts as better than this.
 _LEAST_RATE = 0.1
+# A smaller part of the tolerance is no change.
+_NOISE = 0.01
 _CYCLES = 50
 
 
@@ -90,8 +92,8 @@ def fill_one(
     rest: Array,
     mask: Array,
     tolerance: float,
-) -> None:
-    """Fill the holes of an image of up to ``COLOURS`` colours.
+) -> int:
+    """Fill the holes of an image of up to ``COLOURS`` colours; return the number of cycles.
 
     Args:
         image: (C, H, W) float32.
@@ -105,7 +107,7 @@ def fill_one(
     """
     height, width = unknown.shape
     at = _prepare(image, unknown, x, mask)
-    _guess(at, width, mask, links[0], x)
+    _guess(at, width, len(image), mask, links[0], x)
     grids = [_Grid(True, height, width, at, at, mask, links, x, x, rest)]
     while len(grids[-1].at) > 1:
         following = _coarser(grids[-1])
@@ -113,9 +115,14 @@ def fill_one(
             break
         grids.append(following)
     before = np.inf
-    for _ in range(_CYCLES if len(at) else 0):
+    cycles = 0
+    while len(at) and cycles < _CYCLES:
+        cycles += 1
         change = _cycle(grids)
         rate = max(change / before, _LEAST_RATE)
+        # Where the guess is exact, changes are noise that does not shrink.
+        if change < _NOISE * tolerance:
+            break
         if before < np.inf and rate < 1 and change * rate / (1 - rate) < tolerance / 2:
             break
         before = change
@@ -127,6 +134,7 @@ def fill_one(
     for number in range(len(at)):
         for colour in range(COLOURS):
             rest[colour, _index(at[number])] = 0
+    return cycles
 
 
 @compiled
@@ -154,7 +162,7 @@ def _prepare(image: Array, unknown: Array, x: Array, mask: Array) -> Array:
 
 
 @compiled
-def _guess(at: Array, width: int, unknown: Array, diagonals: Array, x: Array) -> None:
+def _guess(at: Array, width: int, colours: int, unknown: Array, diagonals: Array, x: Array) -> None:
     """Start from the mean of the neighbours that are known or guessed before, row by row.
 
     Scattered pixels are nearly right then, which saves a cycle. ``x`` is 0 where nothing is known.
@@ -166,7 +174,7 @@ def _guess(at: Array, width: int, unknown: Array, diagonals: Array, x: Array) ->
         ahead = 2 * (unknown[p + _ONE] + unknown[below])
         weight = diagonals[p] - (ahead + unknown[below - _ONE] + unknown[below + _ONE])
         inverse, alone = (1 / weight, 0.0) if weight > 0 else (0.0, _START)
-        for colour in range(COLOURS):
+        for colour in range(colours):
             c = _index(colour)
             diagonal = (
                 x[c, above - _ONE] + x[c, above + _ONE] + (x[c, below - _ONE] + x[c, below + _ONE])
