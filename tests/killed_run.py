@@ -26,7 +26,7 @@ def deadly(calls_left: int) -> Method:
     return Method("deadly", "Deadly", function)
 
 
-def run(data: str, out: str, calls_left: int, resume: bool) -> None:
+def run(data: str, out: str, calls_left: int, resume: bool, part: str | None = None) -> None:
     """Run or continue the benchmark."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -38,9 +38,10 @@ def run(data: str, out: str, calls_left: int, resume: bool) -> None:
         batch_size=3,
         out=out,
         resume=resume,
+        part=part,
         report=False,
     )
 
 
 if __name__ == "__main__":
-    run(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4] == "resume")
+    run(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4] == "resume", *sys.argv[5:])

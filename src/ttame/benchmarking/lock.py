@@ -1,4 +1,4 @@
-"""One run at a time in a folder."""
+"""One run at a time in a folder, or several parts of one."""
 
 from __future__ import annotations
 
@@ -11,42 +11,42 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from ttame.benchmarking.parts import Part
 from ttame.errors import InputError, StorageError
 from ttame.files import check_writable
 
 LOCK = ".lock"
 """Name of the lock file; hidden, so that a folder with nothing else counts as empty."""
 
+# Parts that start together look for a moment whether others hold the folder.
+_MOMENT = 5.0
+
 
 @contextmanager
-def one_run(folder: Path) -> Iterator[None]:
-    """Take a folder for one run and give it back afterwards.
+def one_run(folder: Path, part: Part | None = None) -> Iterator[None]:
+    """Take a folder for one run, or for a part of one, and give it back afterwards.
 
-    The operating system holds the lock and lets go of it when the process ends, by a kill too.
+    The operating system holds the lock and lets go of it when the process ends, by a kill too. A
+    run excludes all others; parts exclude it and themselves only.
 
     Args:
         folder: Made where it is missing.
+        part: None for a whole run.
 
     Raises:
-        InputError: Another run writes there.
+        InputError: Another run, or the same part of one, writes there.
         StorageError: The folder cannot be written.
     """
     check_writable(folder)
-    lock = FileLock(folder / LOCK, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise InputError(
-            f"another run is writing into {folder}; wait for its end or stop it, or choose another "
-            "folder"
-        ) from error
-    except (OSError, NotImplementedError) as error:  # a file system without locks
-        raise StorageError(f"cannot lock {folder / LOCK}: {error}") from error
-    try:
+    own = folder / (LOCK if part is None else f"{LOCK}-{part}")
+    with _held(own, 0 if part is None else _MOMENT):
+        # Taken first, then looked: of two that start together at least one sees the other.
+        others = folder.glob(f"{LOCK}-*") if part is None else [folder / LOCK]
+        for path in others:
+            if path.exists():
+                with _held(path, _MOMENT):
+                    pass
         yield
-    finally:
-        # The file stays: removing it could leave two runs with locks on two files of one name.
-        lock.release()
 
 
 def check_unlocked(folder: Path) -> None:
@@ -58,6 +58,25 @@ def check_unlocked(folder: Path) -> None:
     if (folder / LOCK).exists():
         with one_run(folder):
             pass
+
+
+@contextmanager
+def _held(path: Path, patience: float) -> Iterator[None]:
+    lock = FileLock(path, timeout=patience)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise InputError(
+            f"another run is writing into {path.parent}; wait for its end or stop it, or choose "
+            "another folder"
+        ) from error
+    except (OSError, NotImplementedError) as error:  # a file system without locks
+        raise StorageError(f"cannot lock {path}: {error}") from error
+    try:
+        yield
+    finally:
+        # The file stays: removing it could leave two runs with locks on two files of one name.
+        lock.release()
 
 
 def end_with_parent() -> None:

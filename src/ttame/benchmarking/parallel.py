@@ -35,20 +35,18 @@ def share_out(units: Sequence[Unit], jobs: int) -> list[list[Unit]]:
         >>> [[unit.batch, unit.method] for unit in share_out(units, 2)[0]]
         [[0, 'a'], [1, 'b']]
     """
-    names = list(dict.fromkeys(unit.method for unit in units))
     shares: list[list[Unit]] = [[] for _ in range(jobs)]
+    # The next share of each method; the first ones differ, for slow methods not to meet.
+    following: dict[str, int] = {}
     for unit in units:
-        shares[(unit.batch + names.index(unit.method)) % jobs].append(unit)
+        turn = following.setdefault(unit.method, len(following))
+        shares[turn % jobs].append(unit)
+        following[unit.method] = turn + 1
     return shares
 
 
-def own_device(device: str, rank: int) -> str:
-    """Return the device of one of several processes: on several GPUs each has its own.
-
-    Example:
-        >>> own_device("cpu", 3)
-        'cpu'
-    """
+def _own_device(device: str, rank: int) -> str:
+    """Return the device of one of several processes: on several GPUs each has its own."""
     if device == "cuda" and torch.cuda.device_count() > 1:
         return f"cuda:{rank % torch.cuda.device_count()}"
     return device
@@ -100,7 +98,7 @@ def compute_in_processes(
     done = context.Array("q", jobs, lock=False)
     processes = []
     for rank, share in enumerate(share_out(units, jobs)):
-        settings = (rank, own_device(device, rank), threads, workers, tuple(impossible))
+        settings = (rank, _own_device(device, rank), threads, workers, tuple(impossible))
         process = context.Process(
             target=_work, args=(content, share, folder, done, settings), name=f"ttame-{rank}"
         )

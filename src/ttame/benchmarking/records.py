@@ -26,9 +26,9 @@ class Unit(NamedTuple):
     method: str
 
 
-def record_path(folder: Path, rank: int | None = None) -> Path:
+def record_path(folder: Path, writer: object = None) -> Path:
     """Return the file that a process appends to; None stands for a run in one process."""
-    return folder / ("records.jsonl" if rank is None else f"records-{rank}.jsonl")
+    return folder / ("records.jsonl" if writer is None else f"records-{writer}.jsonl")
 
 
 def worth_another_try(record: Mapping[str, Any]) -> bool:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 import torch
 
 from ttame.benchmarking import collecting, conventions
-from ttame.benchmarking.benchmark_result import BenchmarkResult
+from ttame.benchmarking.benchmark_result import KEYS, BenchmarkResult
 from ttame.benchmarking.choosing import PAIR, choose_measures, choose_methods, mark_slow, photo_set
 from ttame.benchmarking.comparisons import compare
 from ttame.benchmarking.computing import Progress, compute_missing
@@ -22,7 +23,8 @@ from ttame.benchmarking.engine import try_options
 from ttame.benchmarking.lock import one_run
 from ttame.benchmarking.marked import marked_set
 from ttame.benchmarking.pairs import NO_PAIRS, pair_set
-from ttame.benchmarking.parallel import logging_to, own_device, placed, threads_each
+from ttame.benchmarking.parallel import logging_to, placed, threads_each
+from ttame.benchmarking.parts import Part, parse_part
 from ttame.benchmarking.plan import OWN, PhotoSet, Plan
 from ttame.benchmarking.records import read_records
 from ttame.benchmarking.report.page import NAME as REPORT
@@ -31,7 +33,6 @@ from ttame.benchmarking.report.sheets import make_sheets
 from ttame.benchmarking.scoring import problem
 from ttame.benchmarking.settings import check_out, describe_settings, open_folder
 from ttame.benchmarking.statistics import check_seed
-from ttame.benchmarking.world import World, world
 from ttame.errors import InputError
 from ttame.masking import check_upsampling
 from ttame.methods.ttame import rebound
@@ -83,6 +84,7 @@ def benchmark(
     workers: int = 0,
     device: str | torch.device | None = None,
     jobs: int = 1,
+    part: str | None = None,
     progress: Progress | None = None,
     command: str = "",
     report: bool = True,
@@ -90,8 +92,7 @@ def benchmark(
     """Score explanation methods on the same photos of one classifier, with honest statistics.
 
     What is finished is on disk: a run that was killed goes on with ``resume=True`` and gives the
-    same results, bit for bit on the same machine with the same number of threads. Processes of
-    torchrun share one run, on several machines too if all see ``out``. The batch size
+    same results, bit for bit on the same machine with the same number of threads. The batch size
     moves values by rounding only, and a pixel or a photo that stands on the edge by as much. A
     method that this classifier cannot do, or that fails, is told in the result and does not stop
     the others.
@@ -128,6 +129,10 @@ def benchmark(
         workers: Processes that read photos.
         device: Where to compute; everything returns to its own device afterwards.
         jobs: Processes that share the work, on several GPUs each on its own.
+        part: ``"2/8"`` computes the second of eight parts and nothing else, while other processes
+            or machines that see ``out`` compute the others, in any order. The result has no values
+            then: the same call without it, with ``resume=True``, computes what is missing and
+            returns them.
         progress: Called with the numbers of explanations done and in total.
         command: How the run was started, for the report.
         report: Write ``report.html`` into ``out`` too; a few photos are explained again for it.
@@ -143,14 +148,9 @@ def benchmark(
         TtameError: A process died; what was finished is kept.
     """
     folder = None if out is None else Path(out)
+    mine = _part(part, folder, jobs)
     if folder is not None:
-        check_out(folder, resume)
-    together = world()
-    if together.size > 1 and (folder is None or jobs > 1):
-        raise InputError(
-            f"torchrun has started {together.size} processes, which share one folder: give out "
-            "(--out), and leave out jobs (--jobs)"
-        )
+        check_out(folder, resume, part=mine)
     if jobs < 1 or batch_size < 1 or (slow_images is not None and slow_images < 1):
         raise InputError(
             "expected jobs, batch_size and slow_images of at least 1, got "
@@ -188,37 +188,44 @@ def benchmark(
         upsampling=upsampling,
     )
     place = str(device or next(classifier.parameters()).device)
-    if together.size > 1:
-        place = own_device(place, together.local_rank)
     start = time.perf_counter()
     with placed(plan, place) as there:
         if any(PAIR & set(item.needs) for item in taken):
             plan = _with_pairs(plan, sets[0], taken, workers)
         collecting.plan_metrics(plan)  # refuses metrics of the same name
         try_options(plan, there)
-    with together.meeting(), _folder(folder) as work, _alone(work, together):
+    with _folder(folder) as work, one_run(work, mine):
         settings = describe_settings(plan, place)
-        if together.first:
-            content = open_folder(work, settings, resume, command)
-        together.wait()
-        if not together.first:
-            content = open_folder(work, settings, resume=True, command=command)
+        content = open_folder(work, settings, resume or mine is not None, command)
         with logging_to(work):
             for name in sorted({m.name for m in taken} - set(collecting.plan_measures(plan))):
                 _log.warning("the measure %s is left out: %s", name, NO_PAIRS)
-            compute_missing(plan, work, jobs, place, workers, progress, together)
+            compute_missing(plan, work, jobs, place, workers, progress, mine)
+        if mine is not None:
+            return BenchmarkResult(pd.DataFrame(columns=KEYS), methods={}, metrics={})
         result = _result(plan, content, read_records(work))
         result.timings.update(
             last_call_seconds=time.perf_counter() - start,
             device=place,
             threads=threads_each(jobs),
-            jobs=max(jobs, together.size),
+            jobs=jobs,
         )
-        if folder is not None and together.first:
+        if folder is not None:
             result.save(folder)
             if report:
                 _report(result, plan, folder, torch.device(place))
     return result
+
+
+def _part(text: str | None, folder: Path | None, jobs: int) -> Part | None:
+    if text is None:
+        return None
+    if folder is None or jobs > 1:
+        raise InputError(
+            f"the part {text!r} needs a folder that all parts share (out, --out) and one process "
+            "(no jobs, --jobs); give each process a part of its own"
+        )
+    return parse_part(text)
 
 
 def _subject(
@@ -322,11 +329,6 @@ def _report(result: BenchmarkResult, plan: Plan, folder: Path, device: torch.dev
     except Exception as error:
         # The numbers are safe; a picture that fails must not take them away.
         _log.warning("the report could not be written: %s", problem(error), exc_info=True)
-
-
-def _alone(folder: Path, together: World) -> AbstractContextManager[None]:
-    """Lock the folder; of several processes that share a run, the first one does it for all."""
-    return one_run(folder) if together.first else nullcontext()
 
 
 @contextmanager

@@ -15,7 +15,6 @@ import ttame
 from ttame.backbone.fingerprint import fingerprint
 from ttame.benchmarking.benchmark_result import write_json
 from ttame.benchmarking.lock import check_unlocked
-from ttame.benchmarking.world import world
 from ttame.errors import InputError, StorageError
 from ttame.explainer import mask_settings
 from ttame.files import check_writable
@@ -167,15 +166,19 @@ def open_folder(
     return content
 
 
-def check_out(folder: Path, resume: bool, kind: str = "benchmark") -> None:
+def check_out(
+    folder: Path, resume: bool, kind: str = "benchmark", part: object | None = None
+) -> None:
     """Refuse a folder that another run writes into, or that holds what may not be continued.
 
+    A part of a run always continues what the others have begun, and is checked when it begins.
+
     Raises:
-        InputError: It does.
+        InputError: The folder cannot be used.
     """
-    if world().first:  # the others find what this one has begun
+    if part is None:
         check_unlocked(folder)
-        check_free(folder, resume, kind)
+    check_free(folder, resume or part is not None, kind)
 
 
 def check_free(folder: Path, resume: bool, kind: str = "benchmark") -> None:

@@ -36,7 +36,10 @@ if TYPE_CHECKING:
     from ttame.explainer import Explainer
 
 # Options that say where and how fast, not what: a repeated run may have others.
-_ELSEWHERE = {"--out": 1, "-o": 1, "--jobs": 1, "-j": 1, "--workers": 1, "--resume": 0}
+_ELSEWHERE = {
+    **{"--out": 1, "-o": 1, "--jobs": 1, "-j": 1, "--part": 1, "--workers": 1},
+    "--resume": 0,
+}
 
 
 def benchmark(
@@ -104,6 +107,10 @@ def benchmark(
     jobs: Annotated[
         int, typer.Option("--jobs", "-j", min=1, help="Processes that share the work.")
     ] = 1,
+    part: Annotated[
+        str | None,
+        typer.Option("--part", metavar="K/N", help="Compute one of N parts, on any machine."),
+    ] = None,
     workers: WorkersOption = None,
     device: DeviceOption = "auto",
     resume: Annotated[
@@ -119,10 +126,9 @@ def benchmark(
     With --model and without --explainer, the other methods are compared on that classifier.
     """
     from ttame.benchmarking.settings import check_out
-    from ttame.benchmarking.world import world
     from ttame.images.listing import list_photos
 
-    check_out(out, resume)
+    check_out(out, resume, part=part)
     photos = list_photos(data)
     folders = _pairs(also or [])
     options = _options(settings or [])
@@ -146,7 +152,7 @@ def benchmark(
     place = pick_device(device)
     own, backbone = _load(explainer, model, weights, multi_label, device, force)
     others = {name: _also(folder, backbone, place, force) for name, folder in folders.items()}
-    with progress_bar(hidden=not world().first) as bar:
+    with progress_bar() as bar:
         task = bar.add_task("explanations", total=None)
         try:
             result = run_benchmark(
@@ -173,13 +179,15 @@ def benchmark(
                 workers=pick_workers(workers, images or len(photos)) if jobs == 1 else workers or 0,
                 device=place,
                 jobs=jobs,
+                part=part,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
                 report=report,
                 command=_command(sys.argv[1:]),
             )
         except KeyboardInterrupt:
             raise interrupted(out) from None
-    if not world().first:
+    if part is not None:
+        say(f"part {part} is in {out}; when all are, run the command with --resume and no --part")
         return
     console = stdout()
     console.print(result.table(width=console.width))

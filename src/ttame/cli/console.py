@@ -46,8 +46,8 @@ def tell_left_out(broken: Iterable[tuple[str, str]]) -> None:
         complain("left out", reason if file in reason else f"{file}: {reason}", "yellow")
 
 
-def progress_bar(hidden: bool = False) -> Progress:
-    """Return a bar with counts and times; it draws nothing if hidden or away from a terminal."""
+def progress_bar() -> Progress:
+    """Return a bar with counts and times; it draws nothing where stderr is no terminal."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -65,7 +65,7 @@ def progress_bar(hidden: bool = False) -> Progress:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=console,
-        disable=hidden or not console.is_terminal,
+        disable=not console.is_terminal,
         # Some steps take minutes: the time left is told from all of the last hour.
         speed_estimate_period=3600,
     )
