@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 from rich.console import Console
@@ -81,3 +83,22 @@ def test_metrics_can_be_chosen():
     assert "ad 50" not in text
     with pytest.raises(UnknownNameError, match="ad_50"):
         result.table(["ad50"])
+
+
+def test_a_slow_measure_tells_its_number_of_photos_in_the_head():
+    text = render(made(ttame=10.0, rise=20.0).table())
+    head = text[: text.index("T-TAME")]
+    assert head.count("n=1") == 1  # of own; the others have both photos
+    assert "n=" not in text[text.index("T-TAME") :]
+
+
+def test_what_is_left_of_rounding_is_zero():
+    text = render(made(ttame=-8.9e-16, rise=20.0).table(["ad_50"]))
+    assert "e-16" not in text
+    assert "-0" not in text
+
+
+def test_what_a_run_of_everything_could_not_take_is_told():
+    result = made(ttame=10.0)
+    told = replace(result, provenance={"left_out": {"transfer": "needs a judge"}})
+    assert "transfer: not taken: needs a judge" in render(told.table())

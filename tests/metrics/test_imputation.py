@@ -226,3 +226,17 @@ def test_the_solver_needs_few_steps_at_any_size():
         rough = Holes(removed).fill(image, tolerance=0, steps=8)
         exact = Holes(removed).fill(image, tolerance=1e-7, steps=40)
         assert (rough - exact).abs().max() < 1e-3
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_on_a_gpu_it_stays_there_and_gives_the_exact_solution(share):
+    images, removed = photos(4, (64, 48)).cuda(), masks("blobs", 4, (64, 48), share).cuda()
+    filled = no_noise(images, removed)
+    assert filled.is_cuda
+    for image, gone, found in zip(images.cpu(), removed.cpu(), filled.cpu(), strict=True):
+        exact = torch.from_numpy(slow_imputation(image.numpy(), gone.numpy()))
+        assert (found - exact).abs().max() <= 1e-3
+    noisy, known = impute(images, removed, range(4)), ~removed[:, None].expand_as(images)
+    assert noisy.is_cuda
+    assert torch.equal(noisy[known], images[known])

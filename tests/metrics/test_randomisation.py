@@ -175,6 +175,18 @@ def test_gradcam_explains_the_copies_under_inference_mode():
     assert fingerprint(backbone.module) == before
 
 
+def test_every_layer_may_be_a_step():
+    backbone = tiny_backbone()
+    method = ttame_method(new_explainer(backbone))
+    case = make_case(images=2, backbone=backbone, explain=method, normalisation="as_given")
+    every = get_measure("randomisation", steps=0)(case).curves["randomised_similarity"]
+    layers = layers_from_the_top(backbone)
+    assert every.shape == (2, len(layers))
+    three = get_measure("randomisation", steps=3)(case).curves["randomised_similarity"]
+    kept = [depth - 1 for depth in depths(len(layers), 3)]
+    assert every[:, kept].tolist() == three.tolist()
+
+
 def test_copies_are_made_once_and_go_with_the_classifier(monkeypatch):
     made = []
 
@@ -199,10 +211,11 @@ def test_copies_are_made_once_and_go_with_the_classifier(monkeypatch):
 
 def test_depths_go_from_the_head_to_all():
     assert depths(7, 3) == [1, 4, 7]
-    assert depths(1, 3) == [1, 1, 1]
+    assert depths(1, 3) == [1]
+    assert depths(3, 5) == depths(3, 0) == [1, 2, 3]
     assert depths(10, 2) == [1, 10]
-    with pytest.raises(InputError, match="at least one step"):
-        depths(7, 0)
+    with pytest.raises(InputError, match="0 for one at every layer, got -1"):
+        depths(7, -1)
 
 
 def test_wrong_rules_and_classifiers_that_cannot_be_copied_are_refused():

@@ -56,7 +56,8 @@ class BenchmarkResult:
         timings: What the clock said, and the peaks of memory; never quite the same twice.
         comparisons: See :func:`ttame.benchmarking.comparisons.compare`.
         conventions: Under which conventions the numbers were taken.
-        provenance: ``classifier``, ``data``, ``versions``, ``command``, ``settings``.
+        provenance: ``classifier``, ``data``, ``versions``, ``command``, ``settings``, and
+            ``left_out``, methods and measures that a run of all could not take, with the reason.
         broken: Files that could not be read, and why.
         seed: Seed of order, ties, bootstrap and permutations.
     """

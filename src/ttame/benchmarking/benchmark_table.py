@@ -33,8 +33,9 @@ def make_tables(
 ) -> Group:
     """Lay out means, methods by metrics, in as many tables as the width asks for.
 
-    The best mean of a column is bold; controls, in italics, take no part. Where a slow method or
-    measure had fewer photos than the others, the cell's number of photos stands under it. A method
+    The best mean of a column is bold; controls, in italics, take no part. Where a slow measure had
+    fewer photos than there are, their number stands in the head, where a slow method had fewer
+    than the others, under the cell. A method
     that was not possible or failed has dashes for numbers, and the reason under the tables.
 
     Args:
@@ -85,10 +86,11 @@ def _block(
 
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("method", max_width=_TITLE, overflow="fold")
-    for name in names:
-        table.add_column(_heading(name, result.metrics[name]), justify="right")
-    best = {name: best_methods(result, name) for name in names}
     most = {name: most_photos(means, name) for name in names}
+    for name in names:
+        few = most[name] if most[name] < _photos(result, name) else None
+        table.add_column(_heading(name, result.metrics[name], few), justify="right")
+    best = {name: best_methods(result, name) for name in names}
     for method, details in result.methods.items():
         title = escape(str(details.get("title", method)))
         title = f"[italic]{title}[/]" if details.get("control") else title
@@ -100,17 +102,25 @@ def _block(
     return table
 
 
-def _heading(name: str, metric: Metric) -> str:
+def _photos(result: BenchmarkResult, metric: str) -> int:
+    """Return how many photos there are of the sets on which a metric is taken at all."""
+    table = result.per_image
+    used = table[table[metric].notna()]["set"].unique()
+    return len(table[table["set"].isin(used)].drop_duplicates(["set", "file", "class_index"]))
+
+
+def _heading(name: str, metric: Metric, few: int | None) -> str:
     words = name.replace("_matched", "\nmatched").replace("_", " ")
-    if metric.higher_is_better is None:
-        return words
-    return f"{words}\n[dim]{'higher' if metric.higher_is_better else 'lower'}[/]"
+    if metric.higher_is_better is not None:
+        words += f"\n[dim]{'higher' if metric.higher_is_better else 'lower'}[/]"
+    return words if few is None else f"{words}\n[dim]n={few}[/]"
 
 
 def _cell(mean: Mean | None, best: bool, most: int) -> str:
     if mean is None:
         return "-"
-    text = f"{mean.mean:.1f}" if abs(mean.mean) >= 10 else f"{mean.mean:.3g}"
+    value = round(mean.mean, 6) + 0.0  # what is left of rounding is 0, without a sign
+    text = f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
     text = f"[bold]{text}[/]" if best else text
     return text if mean.n == most else f"{text}\n[dim]n={mean.n}[/]"
 
@@ -126,6 +136,10 @@ def _notes(result: BenchmarkResult) -> list[Any]:
             lines.append(Text(f"{title}: {details['status']}", style="yellow"))
         for measure, reason in details.get("problems", {}).items():
             lines.append(Text(f"{title}, {measure}: no values: {reason}", style="yellow"))
+    left_out = result.provenance.get("left_out") or {}
+    lines += [
+        Text(f"{name}: not taken: {reason}", style="dim") for name, reason in left_out.items()
+    ]
     count = result.per_image.drop_duplicates(["set", "file"])["set"].value_counts()
     photos = f"{count.get('photos', 0)} photos"
     photos += f", {count[MARKED]} with marked objects" if MARKED in count else ""

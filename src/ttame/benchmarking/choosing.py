@@ -103,6 +103,35 @@ def choose_measures(
     return tuple(chosen.values())
 
 
+def left_out(
+    taken: Sequence[Measure],
+    methods: Sequence[Method],
+    explainers: Collection[str],
+    boxes: bool,
+    judge: bool,
+    regions: bool = False,
+) -> dict[str, str]:
+    """Name what a run of everything cannot take, each with the reason.
+
+    Returns:
+        Empty where less than everything was asked for.
+
+    Example:
+        >>> every = choose_measures("all", boxes=True, judge=False)
+        >>> left_out(every, (), ("ttame",), boxes=True, judge=False)["transfer"]
+        'needs another classifier as judge (--judge)'
+    """
+    given = {"truth": boxes, "region": regions, "judge": judge}
+    lacking = {item.name: _lacks(item, given) for item in measures().values()}
+    found: dict[str, str] = {}
+    if {item.name for item in taken} >= {name for name, lacks in lacking.items() if not lacks}:
+        found |= {name: f"needs {lacks}" for name, lacks in lacking.items() if lacks}
+    if {item.name for item in methods} >= set(registered_methods()):
+        missing = (name for name in TRAINED if name not in explainers)
+        found |= {name: f"needs an explainer ({TRAINED[name].option})" for name in missing}
+    return found
+
+
 def find_measure(name: str) -> Measure:
     """Return a measure by its own name or that of one of its metrics.
 

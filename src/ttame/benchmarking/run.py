@@ -16,7 +16,14 @@ import torch
 
 from ttame.benchmarking import collecting, conventions
 from ttame.benchmarking.benchmark_result import KEYS, BenchmarkResult
-from ttame.benchmarking.choosing import PAIR, choose_measures, choose_methods, mark_slow, photo_set
+from ttame.benchmarking.choosing import (
+    PAIR,
+    choose_measures,
+    choose_methods,
+    left_out,
+    mark_slow,
+    photo_set,
+)
 from ttame.benchmarking.comparisons import compare
 from ttame.benchmarking.computing import Progress, compute_missing
 from ttame.benchmarking.engine import try_options
@@ -165,11 +172,9 @@ def benchmark(
         )
     check_upsampling(upsampling)
     own, classifier = _subject(explainer, backbone, explainers or {})
-    taken, others = mark_slow(
-        slow,
-        choose_measures(measures, boxes is not None, judge is not None, regions is not None),
-        choose_methods(methods, own),
-    )
+    given = (boxes is not None, judge is not None, regions is not None)
+    taken, others = mark_slow(slow, choose_measures(measures, *given), choose_methods(methods, own))
+    missing = left_out(taken, others, own, *given)
     drawn = (classifier, taken, half, seed, images)
     sets = [photo_set(data, *drawn)]
     if boxes is not None or regions is not None:
@@ -200,10 +205,11 @@ def benchmark(
         with logging_to(work):
             for name in sorted({m.name for m in taken} - set(collecting.plan_measures(plan))):
                 _log.warning("the measure %s is left out: %s", name, NO_PAIRS)
+                missing[name] = NO_PAIRS
             compute_missing(plan, work, jobs, place, workers, progress, mine)
         if mine is not None:
             return BenchmarkResult(pd.DataFrame(columns=KEYS), methods={}, metrics={})
-        result = _result(plan, content, read_records(work))
+        result = _result(plan, content, read_records(work), missing)
         result.timings.update(
             last_call_seconds=time.perf_counter() - start,
             device=place,
@@ -288,7 +294,12 @@ def _with_pairs(plan: Plan, photos: PhotoSet, taken: Sequence[Measure], workers:
     return plan if pairs is None else replace(plan, sets=(*plan.sets, pairs))
 
 
-def _result(plan: Plan, content: Mapping[str, Any], records: Mapping[Any, Any]) -> BenchmarkResult:
+def _result(
+    plan: Plan,
+    content: Mapping[str, Any],
+    records: Mapping[Any, Any],
+    missing: Mapping[str, str],
+) -> BenchmarkResult:
     collecting.check_finished(plan, records)
     settings = content["settings"]
     table = collecting.per_image_table(plan, records)
@@ -311,6 +322,7 @@ def _result(plan: Plan, content: Mapping[str, Any], records: Mapping[Any, Any]) 
             "data": settings["data"],
             "versions": settings["versions"],
             "command": content.get("command", ""),
+            "left_out": dict(missing),
             "settings": {name: settings[name] for name in _SETTINGS},
         },
         broken=broken,

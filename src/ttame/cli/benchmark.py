@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ttame.cli.console import progress_bar, say, stdout, tell_left_out
+from ttame.cli.console import progress_bar, progress_lines, say, stdout, tell_left_out
 from ttame.cli.guard import interrupted
 from ttame.cli.options import (
     BatchSizeOption,
@@ -125,10 +125,11 @@ def benchmark(
 
     With --model and without --explainer, the other methods are compared on that classifier.
     """
+    from ttame.benchmarking.parts import parse_part
     from ttame.benchmarking.settings import check_out
     from ttame.images.listing import list_photos
 
-    check_out(out, resume, part=part)
+    check_out(out, resume, part=None if part is None else parse_part(part))
     photos = list_photos(data)
     folders = _pairs(also or [])
     options = _options(settings or [])
@@ -154,6 +155,12 @@ def benchmark(
     others = {name: _also(folder, backbone, place, force) for name, folder in folders.items()}
     with progress_bar() as bar:
         task = bar.add_task("explanations", total=None)
+        lines = progress_lines("explanations")
+
+        def tell(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+            lines(done, total)
+
         try:
             result = run_benchmark(
                 own,
@@ -180,7 +187,7 @@ def benchmark(
                 device=place,
                 jobs=jobs,
                 part=part,
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
+                progress=tell,
                 report=report,
                 command=_command(sys.argv[1:]),
             )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 # Width of tables that go to a file or another program; a terminal has its own.
 _WIDTH = 160
+# Seconds between two lines of progress where no bar can be drawn.
+_EVERY = 300.0
 
 
 def stdout() -> Console:
@@ -69,6 +72,30 @@ def progress_bar() -> Progress:
         # Some steps take minutes: the time left is told from all of the last hour.
         speed_estimate_period=3600,
     )
+
+
+def progress_lines(name: str, every: float = _EVERY) -> Callable[[int, int], None]:
+    """Return what tells the progress where there is no terminal: a line on stderr now and then.
+
+    Args:
+        name: What is counted.
+        every: Seconds between two lines.
+    """
+    silent = stderr().is_terminal
+    start = told = time.monotonic()
+    before: int | None = None
+
+    def tell(done: int, total: int) -> None:
+        nonlocal told, before
+        before = done if before is None else before  # finished by an earlier run
+        now = time.monotonic()
+        if silent or now - told < every or done == before:
+            return
+        told = now
+        minutes = (now - start) / (done - before) * (total - done) / 60
+        complain("progress", f"{done} of {total} {name}, about {minutes:.0f} minutes left", "dim")
+
+    return tell
 
 
 class _LogLines(logging.Handler):

@@ -70,12 +70,23 @@ def impute(
         means = images.mean(dim=(2, 3), keepdim=True)
         filled = torch.where(everything[:, None], means, filled)
     if noise:
-        for image, gone, seed in zip(filled, removed, seeds, strict=True):
-            generator = torch.Generator(image.device).manual_seed(seed)
-            values = image[:, gone]
-            drawn = torch.randn(values.shape, generator=generator, device=image.device)
-            image[:, gone] = values.add_(drawn, alpha=noise)
+        _add_noise(filled, removed, seeds, noise)
     return filled
+
+
+def _add_noise(filled: Tensor, removed: Tensor, seeds: Sequence[int], noise: float) -> None:
+    add: Callable[[Tensor, Tensor, Tensor], None] = _add
+    if solver(filled.device) == "numba":
+        from ttame.metrics.compiled.fill import add
+    for image, gone, seed in zip(filled, removed, seeds, strict=True):
+        generator = torch.Generator(image.device).manual_seed(seed)
+        shape = (len(image), int(gone.count_nonzero()))
+        drawn = torch.randn(shape, generator=generator, device=image.device)
+        add(image, gone, drawn.mul_(noise))
+
+
+def _add(image: Tensor, gone: Tensor, values: Tensor) -> None:
+    image[:, gone] += values
 
 
 def solver(device: str | torch.device) -> str:

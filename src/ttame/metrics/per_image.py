@@ -24,6 +24,8 @@ class PerImage(Metric):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.add_state("values", default=[], dist_reduce_fx="cat")
+        # Of a process without images, torchmetrics gathers an empty tensor of this type.
+        self.set_dtype(torch.float64)
 
     def per_image(self) -> Tensor:
         """Return the value of every image seen, (N,) float64."""

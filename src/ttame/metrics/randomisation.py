@@ -19,6 +19,7 @@ from ttame.metrics.measure import Metric, Scores, register
 from ttame.metrics.similarity import map_similarity
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
     from ttame.metrics.case import Case, MapFunction
@@ -123,19 +124,26 @@ def depths(layers: int, steps: int) -> list[int]:
 
     Args:
         layers: Number of layers with weights.
-        steps: Number of steps; a single one randomises all.
+        steps: Number of steps; a single one randomises all, 0 takes one for every layer.
+
+    Returns:
+        Different numbers; fewer than ``steps`` where there are fewer layers.
 
     Raises:
-        InputError: ``steps`` is below 1.
+        InputError: ``steps`` is negative.
 
     Example:
-        >>> depths(50, 3), depths(50, 1)
-        ([1, 25, 50], [50])
+        >>> depths(50, 3), depths(50, 1), depths(4, 0)
+        ([1, 25, 50], [50], [1, 2, 3, 4])
     """
-    if steps < 1:
-        raise InputError(f"expected at least one step of randomisation, got {steps}")
+    if steps < 0:
+        raise InputError(
+            f"expected steps of randomisation, or 0 for one at every layer, got {steps}"
+        )
     if steps == 1:
         return [layers]
+    if steps == 0 or steps >= layers:
+        return list(range(1, layers + 1))
     return [max(1, round(layers * step / (steps - 1))) for step in range(steps)]
 
 
@@ -160,11 +168,13 @@ def randomisation(
     A map that stays the same does not follow the classifier. The explanation mechanism is fixed: a
     trained one keeps its parameters, over the randomised classifier. Costs ``steps`` more
     explanations; the copies, ``steps`` times the classifier's weights in memory, are made once per
-    classifier. Near 0 is reached by noise as well: read it beside the other metrics.
+    classifier, or, at every layer, again for every batch. Near 0 is reached by noise as well: read
+    it beside the other metrics.
 
     Args:
         case: Photos, masks and the method.
-        steps: Depths of randomisation, from the last layer to all; see :func:`depths`.
+        steps: Depths of randomisation, from the last layer to all, as in the paper with 0, which
+            takes every layer; see :func:`depths`.
         rule: See :func:`randomised_copy`.
         correlation: ``"spearman"`` as in the paper, or ``"pearson"``.
         seed: Of the random weights, the same for all images.
@@ -192,7 +202,13 @@ def _on_copy(case: Case, copied: Backbone) -> Case:
     return replace(case, backbone=copied, explain=method)
 
 
-def _copies(backbone: Backbone, steps: int, rule: str, seed: int) -> list[Backbone]:
+def _copies(backbone: Backbone, steps: int, rule: str, seed: int) -> Iterable[Backbone]:
+    if steps == 0:  # too many to be kept
+        layers = layers_from_the_top(backbone)
+        return (
+            randomised_copy(backbone, layers[:depth], seed, rule)
+            for depth in depths(len(layers), steps)
+        )
     device = next((str(p.device) for p in backbone.parameters()), "cpu")
     key = (steps, rule, seed, device)
     known = _COPIES.get(backbone)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ttame.metrics.compiled.kernels import COLOURS, Array, fill_one, image_links
+from ttame.metrics.compiled.kernels import COLOURS, Array, add_at, fill_one, image_links
 
 
 def fill(images: Tensor, unknown: Tensor, tolerance: float = 1e-5) -> Tensor:
@@ -49,6 +49,18 @@ def fill(images: Tensor, unknown: Tensor, tolerance: float = 1e-5) -> Tensor:
     for task in tasks:
         task.result()
     return filled
+
+
+def add(image: Tensor, unknown: Tensor, values: Tensor) -> None:
+    """Add values (C, U) to the U unknown pixels (H, W) of an image (C, H, W), in place.
+
+    Example:
+        >>> image = torch.zeros(1, 1, 3)
+        >>> add(image, torch.tensor([[True, False, True]]), torch.tensor([[1.0, 2.0]]))
+        >>> image
+        tensor([[[1., 0., 2.]]])
+    """
+    add_at(image.numpy(), unknown.numpy(), values.numpy())
 
 
 @lru_cache(maxsize=2)

@@ -138,6 +138,19 @@ def fill_one(
 
 
 @compiled
+def add_at(image: Array, unknown: Array, values: Array) -> None:
+    """Add values (C, U) to the U unknown pixels of an image (C, H, W), row by row."""
+    height, width = unknown.shape
+    number = 0
+    for i in range(height):
+        for j in range(width):
+            if unknown[i, j]:
+                for colour in range(len(image)):
+                    image[colour, i, j] += values[colour, number]
+                number += 1
+
+
+@compiled
 def _prepare(image: Array, unknown: Array, x: Array, mask: Array) -> Array:
     """Lay out one image and its mask; return the places of the unknown pixels."""
     height, width = unknown.shape
