@@ -73,6 +73,27 @@ def test_options_reach_the_run_and_resume_goes_on(call, folders, tmp_path):
     assert "holds a run with other settings (data)" in other.stderr
 
 
+def test_parts_are_collected_by_a_last_call(call, folders):
+    arguments = [
+        *("benchmark", "-e", folders["e"], "-d", folders["d"], "-o", folders["o"]),
+        *("--methods", "random", "--metrics", "confidence", "--batch-size", 2, "--workers", 0),
+    ]
+    for part in ("2/2", "1/2"):
+        result = call(*arguments, "--part", part)
+        assert result.exit_code == 0, result.output
+        assert f"part {part} is in {folders['o']}" in result.stdout
+        assert not (folders["o"] / "results.json").exists()
+    result = call(*arguments, "--resume")
+    assert result.exit_code == 0, result.output
+    content = json.loads((folders["o"] / "results.json").read_text())
+    assert content["methods"]["random"]["ad_50"]["n"] == 3
+    assert "--part" not in content["command"]
+    for wrong in (("--part", "3/2"), ("--part", "1/2", "--jobs", 2)):
+        result = call(*arguments, *wrong)
+        assert result.exit_code == 1
+        assert "a part" in result.stderr
+
+
 def test_a_model_alone_compares_the_other_methods(call, classifier_weights, folders):
     result = call(
         *("benchmark", "--model", SOURCE, "--weights", classifier_weights, "-d", folders["d"]),
