@@ -25,7 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("photos", nargs="+", type=Path)
     parser.add_argument("--explainer", type=Path)
-    parser.add_argument("--out", type=Path, default=Path("docs/images/failures.png"))
+    parser.add_argument("--out", type=Path, default=Path("docs/images/failures.jpg"))
     args = parser.parse_args()
     explainer = ttame.load(args.explainer)
     explanation = explainer.explain(args.photos)

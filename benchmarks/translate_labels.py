@@ -1,0 +1,47 @@
+"""Translate a CSV's ImageNet-1k class indices into those of a classifier that knows some of them.
+
+Classes are matched by name; rows of classes that the classifier does not know are left out. Paths
+become absolute, all other columns stay.
+
+python benchmarks/translate_labels.py IN.csv OUT.csv --model timm/NAME [--weights FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+import ttame
+
+IMAGENET = "ttame/efficientnet-lite0"  # its classes are in ImageNet's order
+LABELS, PATHS = ("imagenet_label", "label"), ("file", "path", "image", "filename")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("given", type=Path)
+    parser.add_argument("written", type=Path)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--weights", type=Path)
+    args = parser.parse_args()
+    own = list(ttame.load_backbone(args.model, args.weights).class_names)
+    names = ttame.load_backbone(IMAGENET).class_names
+    table = pd.read_csv(args.given)
+    label = next(name for name in LABELS if name in table)
+    path = next(name for name in PATHS if name in table)
+    known = {index: own.index(name) for index, name in enumerate(names) if name in own}
+    table = table[table[label].isin(known)]
+    table = table.assign(
+        **{
+            label: [known[int(index)] for index in table[label]],
+            path: [(args.given.parent / file).resolve() for file in table[path]],
+        }
+    ).rename(columns={label: "label"})
+    table.to_csv(args.written, index=False)
+    print(f"{len(table)} rows of {table['label'].nunique()} classes")
+
+
+if __name__ == "__main__":
+    main()
