@@ -26,13 +26,20 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--weights", type=Path)
     args = parser.parse_args()
-    own = list(ttame.load_backbone(args.model, args.weights).class_names)
-    names = ttame.load_backbone(IMAGENET).class_names
+    own = list(ttame.load_backbone(args.model, args.weights).class_names or ())
+    names = list(ttame.load_backbone(IMAGENET).class_names or ())
     table = pd.read_csv(args.given)
-    label = next(name for name in LABELS if name in table)
-    path = next(name for name in PATHS if name in table)
-    known = {index: own.index(name) for index, name in enumerate(names) if name in own}
-    table = table[table[label].isin(known)]
+    label = next((name for name in LABELS if name in table), None)
+    path = next((name for name in PATHS if name in table), None)
+    if label is None or path is None:
+        raise SystemExit(f"{args.given} needs a column {LABELS[0]} and one of {', '.join(PATHS)}")
+    # Two classes may have one name ("crane"): such names tell nothing.
+    known = {
+        index: own.index(name)
+        for index, name in enumerate(names)
+        if own.count(name) == 1 and names.count(name) == 1
+    }
+    table = table[table[label].isin(known)].drop(columns=set(LABELS) - {label}, errors="ignore")
     table = table.assign(
         **{
             label: [known[int(index)] for index in table[label]],

@@ -61,8 +61,8 @@ def scored(place: int, backbone: Backbone, args: argparse.Namespace) -> pd.DataF
     folder, results = args.out / name, args.out / f"eval-{name}"
     if not (folder / "explainer.json").exists():
         photos = [photo for photo in list_photos(args.data) if photo.label is not None]
-        highest = max(photo.label for photo in photos)
-        if highest >= backbone.num_classes:
+        highest = max((photo.label for photo in photos), default=-1)
+        if not 0 <= highest < backbone.num_classes:
             raise SystemExit(
                 f"the labels of {args.data} must be class indices of the classifier, 0 to "
                 f"{backbone.num_classes - 1}; one is {highest}"

@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -12,10 +14,11 @@ import torch
 import killed_run
 import ttame
 from tiny_backbone import tiny_backbone, tiny_photos
-from ttame.benchmarking.lock import one_run
+from ttame.benchmarking.lock import in_turn, one_run
 from ttame.benchmarking.parallel import share_out
 from ttame.benchmarking.parts import Part, parse_part
 from ttame.benchmarking.records import Unit, read_records
+from ttame.benchmarking.settings import check_out, open_folder
 from ttame.errors import InputError
 
 SCRIPT = Path(killed_run.__file__)
@@ -93,6 +96,23 @@ def test_parts_of_another_run_are_refused(tmp_path):
         run(photos, tmp_path / "out", part="2/2", seed=1)
 
 
+def test_parts_that_start_together_write_their_settings_in_turn(tmp_path):
+    # As in a run: another part is in the middle of it when this one comes.
+    def other() -> None:
+        with in_turn(tmp_path):
+            came.set()
+            time.sleep(0.3)
+            open_folder(tmp_path, {"seed": 0}, resume=True, command="first")
+
+    came = threading.Event()
+    thread = threading.Thread(target=other)
+    thread.start()
+    came.wait()
+    with in_turn(tmp_path), pytest.raises(InputError, match="other settings"):
+        open_folder(tmp_path, {"seed": 1}, resume=True, command="second")
+    thread.join()
+
+
 @pytest.mark.parametrize("settings", [{"out": None}, {"jobs": 2}])
 def test_a_part_needs_the_folder_and_one_process(tmp_path, settings):
     with pytest.raises(InputError, match="give each process a part of its own"):
@@ -110,6 +130,10 @@ def test_parts_stand_beside_each_other_but_not_beside_a_run(tmp_path, monkeypatc
             run(photos, out, part="1/2")
         with busy:
             run(photos, out, resume=True)
+        with busy:  # before any work
+            check_out(out, resume=True)
+    with one_run(out), busy:
+        check_out(out, resume=False, part=Part(2, 2))
     with one_run(out), busy:
         run(photos, out, part="2/2")
     run(photos, out, resume=True)

@@ -131,6 +131,10 @@ def test_one_half_of_a_result_is_the_result_of_that_half(explainer, photos):
         assert part.means() == own.means()
         assert part.comparisons == own.comparisons
         assert 0 < len(part.per_image) < len(whole.per_image)
+        assert part.provenance["settings"] == own.provenance["settings"]
+    names = {half: f"{number}.jpg" for number in range(9) for half in [half_of(f"{number}.jpg")]}
+    torn = replace(whole, broken=tuple((f"a/{name}", "torn") for name in names.values()))
+    assert torn.of_half("choosing").broken == ((f"a/{names['choosing']}", "torn"),)
     with pytest.raises(UnknownNameError, match="choosing, reporting"):
         whole.of_half("all")
     only = whole.of_half("choosing")

@@ -28,7 +28,11 @@ def test_a_process_without_images_is_merged_too(tmp_path):
         )
         for rank in range(2)
     ]
-    found = [process.communicate(timeout=120)[0] for process in processes]
+    try:
+        found = [process.communicate(timeout=120)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
     assert [process.returncode for process in processes] == [0, 0]
     drop, count = found[0].split()
     assert float(drop) == pytest.approx(25)

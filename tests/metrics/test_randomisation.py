@@ -214,6 +214,11 @@ def test_depths_go_from_the_head_to_all():
     assert depths(1, 3) == [1]
     assert depths(3, 5) == depths(3, 0) == [1, 2, 3]
     assert depths(10, 2) == [1, 10]
+    for layers in range(1, 20):
+        for steps in range(2, 25):
+            found = depths(layers, steps)
+            assert found == sorted(set(found))
+            assert (found[0], found[-1]) == (1, layers)
     with pytest.raises(InputError, match="0 for one at every layer, got -1"):
         depths(7, -1)
 

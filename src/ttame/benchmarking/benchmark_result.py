@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ttame.benchmarking.comparisons import compare
-from ttame.benchmarking.halves import HALVES
+from ttame.benchmarking.halves import HALVES, half_of
 from ttame.benchmarking.means import (
     Mean,
     column_means,
@@ -100,7 +100,8 @@ class BenchmarkResult:
         """Return the result on the photos of one half: values, means, tables and comparisons.
 
         Of a run with all photos: choose on the one half, publish the other. Curves are means over
-        all photos and are left out.
+        all photos and are left out; costs, times and troubles of ``methods`` are those of the
+        whole run.
 
         Raises:
             UnknownNameError: ``half`` is neither ``"choosing"`` nor ``"reporting"``.
@@ -111,9 +112,17 @@ class BenchmarkResult:
         table = self.per_image[self.per_image["half"] == half].reset_index(drop=True)
         if table.empty:
             raise InputError(f"none of the photos belongs to the {half} half; score more photos")
-        rivals = [name for name, details in self.methods.items() if not details["control"]]
+        rivals = [name for name, details in self.methods.items() if not details.get("control")]
         compared = compare(table, rivals, self.metrics, self.seed)
-        return replace(self, per_image=table, comparisons=compared, curves={})
+        settings = {**self.provenance.get("settings", {}), "half": half}
+        return replace(
+            self,
+            per_image=table,
+            comparisons=compared,
+            curves={},
+            provenance={**self.provenance, "settings": settings},
+            broken=tuple(item for item in self.broken if half_of(Path(item[0]).name) == half),
+        )
 
     def summary(self) -> pd.DataFrame:
         """Return :meth:`means` as a table.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ttame.benchmarking.means import check_metrics, leaders, most_photos
+from ttame.benchmarking.means import check_metrics, leaders, most_photos, without_rest
 from ttame.benchmarking.plan import MARKED, PAIRS
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ def make_tables(
 ) -> Group:
     """Lay out means, methods by metrics, in as many tables as the width asks for.
 
-    The best mean of a column is bold; controls, in italics, take no part. Where a slow measure had
-    fewer photos than there are, their number stands in the head, where a slow method had fewer
+    The best mean of a column is bold; controls, in italics, take no part. Where a metric has fewer
+    values than there are photos, their number stands in the head, where a slow method has fewer
     than the others, under the cell. A method
     that was not possible or failed has dashes for numbers, and the reason under the tables.
 
@@ -106,7 +106,7 @@ def _photos(result: BenchmarkResult, metric: str) -> int:
     """Return how many photos there are of the sets on which a metric is taken at all."""
     table = result.per_image
     used = table[table[metric].notna()]["set"].unique()
-    return len(table[table["set"].isin(used)].drop_duplicates(["set", "file", "class_index"]))
+    return max(table[table["set"].isin(used)].groupby("method").size(), default=0)
 
 
 def _heading(name: str, metric: Metric, few: int | None) -> str:
@@ -119,7 +119,7 @@ def _heading(name: str, metric: Metric, few: int | None) -> str:
 def _cell(mean: Mean | None, best: bool, most: int) -> str:
     if mean is None:
         return "-"
-    value = round(mean.mean, 6) + 0.0  # what is left of rounding is 0, without a sign
+    value = without_rest(mean.mean)
     text = f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
     text = f"[bold]{text}[/]" if best else text
     return text if mean.n == most else f"{text}\n[dim]n={mean.n}[/]"

@@ -114,7 +114,7 @@ def left_out(
     """Name what a run of everything cannot take, each with the reason.
 
     Returns:
-        Empty where less than everything was asked for.
+        Of measures where all were asked for that can be taken, of methods where all were.
 
     Example:
         >>> every = choose_measures("all", boxes=True, judge=False)

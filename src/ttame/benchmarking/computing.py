@@ -53,7 +53,7 @@ def compute_missing(
     impossible = [u.method for u, r in kept.items() if r.get("error", [""])[0] == NOT_POSSIBLE]
     wanted = units = list(plan.units())
     if part is not None:
-        # Of all units, finished or not: no two parts share any, whenever they start.
+        # Of all units, finished or not: no two of so many parts share any, whenever they start.
         wanted = share_out(units, part.total)[part.number - 1]
     mine = set(wanted)
     pending = [unit for unit in collecting.unfinished(plan, kept) if unit in mine]

@@ -27,7 +27,7 @@ def one_run(folder: Path, part: Part | None = None) -> Iterator[None]:
     """Take a folder for one run, or for a part of one, and give it back afterwards.
 
     The operating system holds the lock and lets go of it when the process ends, by a kill too. A
-    run excludes all others; parts exclude it and themselves only.
+    run excludes all others; a part excludes it and itself only.
 
     Args:
         folder: Made where it is missing.
@@ -38,26 +38,38 @@ def one_run(folder: Path, part: Part | None = None) -> Iterator[None]:
         StorageError: The folder cannot be written.
     """
     check_writable(folder)
+    patience = 0 if part is None else _MOMENT
     own = folder / (LOCK if part is None else f"{LOCK}-{part}")
-    with _held(own, 0 if part is None else _MOMENT):
-        # Taken first, then looked: of two that start together at least one sees the other.
-        others = folder.glob(f"{LOCK}-*") if part is None else [folder / LOCK]
-        for path in others:
-            if path.exists():
-                with _held(path, _MOMENT):
-                    pass
+    with _held(own, patience):
+        # Taken first, then looked: of two that start together at least one sees the other. The
+        # whole run gives way at once, so that not both do.
+        for path in folder.glob(f"{LOCK}-*") if part is None else [folder / LOCK]:
+            with _held(path, patience):
+                pass
         yield
 
 
-def check_unlocked(folder: Path) -> None:
-    """Refuse a folder that another run writes into.
+def check_unlocked(folder: Path, part: Part | None = None) -> None:
+    """Refuse a folder that another run, or the same part of one, writes into.
 
     Raises:
         InputError: One does.
     """
-    if (folder / LOCK).exists():
-        with one_run(folder):
+    if any(folder.glob(f"{LOCK}*")):
+        with one_run(folder, part):
             pass
+
+
+@contextmanager
+def in_turn(folder: Path) -> Iterator[None]:
+    """Let parts that start together read and write what they share one after the other.
+
+    Raises:
+        InputError: Another process stays there for long.
+        StorageError: The folder cannot be written.
+    """
+    with _held(folder / f"{LOCK}-turn", 12 * _MOMENT):
+        yield
 
 
 @contextmanager

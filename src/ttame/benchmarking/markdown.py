@@ -89,7 +89,8 @@ def markdown_row(cells: Iterable[str]) -> str:
 def _cell(mean: Mean | None, *, digits: int, best: bool, most: int, intervals: bool) -> str:
     if mean is None:
         return ""
-    text = f"{mean.mean:.{digits}f}"
-    text = f"**{text}**" if best else text
-    text += f" [{mean.low:.{digits}f}, {mean.high:.{digits}f}]" if intervals else ""
+    # Rounded first: "-0.0" would be read as something.
+    middle, low, high = (f"{round(v, digits) + 0.0:.{digits}f}" for v in mean[:3])
+    text = f"**{middle}**" if best else middle
+    text += f" [{low}, {high}]" if intervals else ""
     return text if mean.n == most else f"{text} (n={mean.n})"

@@ -15,6 +15,9 @@ from ttame.errors import unknown_name
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+# What sums of percents leave where they should be 0.
+_REST = 1e-9
+
 
 class Mean(NamedTuple):
     """A mean over ``n`` images with the ends of its bootstrap interval."""
@@ -76,6 +79,16 @@ def check_metrics(names: Iterable[str], known: Collection[str]) -> None:
     for name in names:
         if name not in known:
             raise unknown_name("metric", name, known)
+
+
+def without_rest(value: float) -> float:
+    """Return 0, without a sign, for what is left of rounding.
+
+    Example:
+        >>> without_rest(-8.9e-16), without_rest(2e-7)
+        (0.0, 2e-07)
+    """
+    return value if abs(value) >= _REST else 0.0
 
 
 def most_photos(means: Mapping[str, Mapping[str, Mean]], metric: str) -> int:

@@ -27,7 +27,7 @@ from ttame.benchmarking.choosing import (
 from ttame.benchmarking.comparisons import compare
 from ttame.benchmarking.computing import Progress, compute_missing
 from ttame.benchmarking.engine import try_options
-from ttame.benchmarking.lock import one_run
+from ttame.benchmarking.lock import in_turn, one_run
 from ttame.benchmarking.marked import marked_set
 from ttame.benchmarking.pairs import NO_PAIRS, pair_set
 from ttame.benchmarking.parallel import logging_to, placed, threads_each
@@ -201,7 +201,8 @@ def benchmark(
         try_options(plan, there)
     with _folder(folder) as work, one_run(work, mine):
         settings = describe_settings(plan, place)
-        content = open_folder(work, settings, resume or mine is not None, command)
+        with in_turn(work):
+            content = open_folder(work, settings, resume or mine is not None, command)
         with logging_to(work):
             for name in sorted({m.name for m in taken} - set(collecting.plan_measures(plan))):
                 _log.warning("the measure %s is left out: %s", name, NO_PAIRS)

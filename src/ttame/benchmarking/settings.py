@@ -22,6 +22,7 @@ from ttame.images.listing import data_digest
 
 if TYPE_CHECKING:
     from ttame.backbone.contract import Backbone
+    from ttame.benchmarking.parts import Part
     from ttame.benchmarking.plan import PhotoSet, Plan
     from ttame.metrics.case import Truth
 
@@ -167,17 +168,16 @@ def open_folder(
 
 
 def check_out(
-    folder: Path, resume: bool, kind: str = "benchmark", part: object | None = None
+    folder: Path, resume: bool, kind: str = "benchmark", part: Part | None = None
 ) -> None:
     """Refuse a folder that another run writes into, or that holds what may not be continued.
 
-    A part of a run always continues what the others have begun, and is checked when it begins.
+    A part of a run always continues what the others have begun.
 
     Raises:
         InputError: The folder cannot be used.
     """
-    if part is None:
-        check_unlocked(folder)
+    check_unlocked(folder, part)
     check_free(folder, resume or part is not None, kind)
 
 

@@ -82,13 +82,15 @@ def progress_lines(name: str, every: float = _EVERY) -> Callable[[int, int], Non
         every: Seconds between two lines.
     """
     silent = stderr().is_terminal
-    start = told = time.monotonic()
-    before: int | None = None
+    first: tuple[float, int] | None = None
+    told = 0.0
 
     def tell(done: int, total: int) -> None:
-        nonlocal told, before
-        before = done if before is None else before  # finished by an earlier run
+        nonlocal first, told
         now = time.monotonic()
+        if first is None:  # what an earlier run has done, and the time of preparation, do not count
+            first, told = (now, done), now
+        start, before = first
         if silent or now - told < every or done == before:
             return
         told = now

@@ -25,6 +25,7 @@ _log = logging.getLogger(__name__)
 _TOGETHER = 16
 
 
+@torch.no_grad()
 def impute(
     images: Tensor,
     removed: Tensor,

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 RULES = ("redraw", "reset")
 
+_KEPT = 10
+
 _Key = tuple[object, ...]
 # The randomised copies of a classifier serve every batch and method; they go with the classifier.
 _COPIES: WeakKeyDictionary[Backbone, tuple[_Key, list[Backbone]]] = WeakKeyDictionary()
@@ -127,7 +129,7 @@ def depths(layers: int, steps: int) -> list[int]:
         steps: Number of steps; a single one randomises all, 0 takes one for every layer.
 
     Returns:
-        Different numbers; fewer than ``steps`` where there are fewer layers.
+        Different numbers; fewer than ``steps`` where some would be the same.
 
     Raises:
         InputError: ``steps`` is negative.
@@ -144,7 +146,8 @@ def depths(layers: int, steps: int) -> list[int]:
         return [layers]
     if steps == 0 or steps >= layers:
         return list(range(1, layers + 1))
-    return [max(1, round(layers * step / (steps - 1))) for step in range(steps)]
+    spread = (max(1, round(layers * step / (steps - 1))) for step in range(steps))
+    return list(dict.fromkeys(spread))
 
 
 @register(
@@ -168,8 +171,8 @@ def randomisation(
     A map that stays the same does not follow the classifier. The explanation mechanism is fixed: a
     trained one keeps its parameters, over the randomised classifier. Costs ``steps`` more
     explanations; the copies, ``steps`` times the classifier's weights in memory, are made once per
-    classifier, or, at every layer, again for every batch. Near 0 is reached by noise as well: read
-    it beside the other metrics.
+    classifier, or, of more than ten, again for every batch. Near 0 is reached by noise as
+    well: read it beside the other metrics.
 
     Args:
         case: Photos, masks and the method.
@@ -203,7 +206,7 @@ def _on_copy(case: Case, copied: Backbone) -> Case:
 
 
 def _copies(backbone: Backbone, steps: int, rule: str, seed: int) -> Iterable[Backbone]:
-    if steps == 0:  # too many to be kept
+    if steps == 0 or steps > _KEPT:
         layers = layers_from_the_top(backbone)
         return (
             randomised_copy(backbone, layers[:depth], seed, rule)

@@ -153,7 +153,7 @@ def _key_facts(result: BenchmarkResult, found: Mapping[str, Column]) -> Html:
     }
     left_out = result.provenance.get("left_out") or {}
     if left_out:
-        facts["Not taken"] = "; ".join(f"{name} {reason}" for name, reason in left_out.items())
+        facts["Not taken"] = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
     return element(
         "dl",
         *(element("div", element("dt", key), element("dd", value)) for key, value in facts.items()),

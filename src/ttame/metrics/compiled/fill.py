@@ -52,7 +52,7 @@ def fill(images: Tensor, unknown: Tensor, tolerance: float = 1e-5) -> Tensor:
 
 
 def add(image: Tensor, unknown: Tensor, values: Tensor) -> None:
-    """Add values (C, U) to the U unknown pixels (H, W) of an image (C, H, W), in place.
+    """Add values (C, U) to the U unknown pixels (H, W) of an image (C, H, W) on a CPU, in place.
 
     Example:
         >>> image = torch.zeros(1, 1, 3)
