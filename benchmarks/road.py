@@ -27,6 +27,7 @@ from pytorch_grad_cam.metrics.road import NoisyLinearImputer
 from torch import Tensor
 
 import ttame
+from ttame.allocator import keep_freed_memory
 from ttame.images.reading import read_image
 from ttame.metrics.imputation import impute, solver
 from ttame.metrics.perturbation import removal_ranks
@@ -102,6 +103,7 @@ def main() -> None:
     parser.add_argument("--noise", type=float, default=0.0, help="0.01 as in a benchmark")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
+    keep_freed_memory()  # as `ttame benchmark` does, for all methods
     if args.threads:
         torch.set_num_threads(args.threads)
 

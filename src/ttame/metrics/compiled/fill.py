@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -42,10 +43,8 @@ def fill(images: Tensor, unknown: Tensor, tolerance: float = 1e-5) -> Tensor:
     if threads < 2:
         _fill_some(numbers, *arrays, links, tolerance)
         return filled
-    with ThreadPoolExecutor(threads) as pool:
-        tasks = [
-            pool.submit(_fill_some, numbers, *arrays, links, tolerance) for _ in range(threads)
-        ]
+    pool = _pool(threads, os.getpid())
+    tasks = [pool.submit(_fill_some, numbers, *arrays, links, tolerance) for _ in range(threads)]
     for task in tasks:
         task.result()
     return filled
@@ -61,6 +60,12 @@ def add(image: Tensor, unknown: Tensor, values: Tensor) -> None:
         tensor([[[1., 0., 2.]]])
     """
     add_at(image.numpy(), unknown.numpy(), values.numpy())
+
+
+@lru_cache(maxsize=1)
+def _pool(threads: int, process: int) -> ThreadPoolExecutor:  # noqa: ARG001
+    # Kept: to start threads takes as long as to fill small holes. A forked process has none.
+    return ThreadPoolExecutor(threads, thread_name_prefix="ttame-fill")
 
 
 @lru_cache(maxsize=2)
