@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -201,7 +201,7 @@ def benchmark(
         try_options(plan, there)
     with _folder(folder) as work, one_run(work, mine):
         settings = describe_settings(plan, place)
-        with in_turn(work):
+        with nullcontext() if mine is None else in_turn(work):
             content = open_folder(work, settings, resume or mine is not None, command)
         with logging_to(work):
             for name in sorted({m.name for m in taken} - set(collecting.plan_measures(plan))):
