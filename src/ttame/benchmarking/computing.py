@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,12 +69,10 @@ def compute_missing(
     if jobs > 1 and len(pending) > 1:
         compute_in_processes(plan, pending, folder, jobs, device, workers, impossible, tell)
     elif pending:
-        file = RecordFile(record_path(folder, part))
         done = 0
-        with placed(plan, device) as place:
+        with closing(RecordFile(record_path(folder, part))) as file, placed(plan, device) as place:
             for unit, record in compute(plan, pending, place, workers, impossible, memory=True):
                 if record is not None:
                     file.append(unit, record)
                 done += plan.images(unit)
                 tell(done)
-        file.close()

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import pickle
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -133,12 +133,11 @@ def _work(
         try:
             plan: Plan = pickle.loads(content)
             move(plan, place)
-            file = RecordFile(record_path(folder, rank))
-            for unit, record in compute(plan, units, place, workers, impossible, memory=True):
-                if record is not None:
-                    file.append(unit, record)
-                done[rank] += plan.images(unit)
-            file.close()
+            with closing(RecordFile(record_path(folder, rank))) as file:
+                for unit, record in compute(plan, units, place, workers, impossible, memory=True):
+                    if record is not None:
+                        file.append(unit, record)
+                    done[rank] += plan.images(unit)
         except Exception:
             _log.exception("process %d stopped", rank)
             raise
