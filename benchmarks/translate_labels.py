@@ -14,9 +14,10 @@ from pathlib import Path
 import pandas as pd
 
 import ttame
+from ttame.images.listfiles import LABEL_COLUMNS, PATH_COLUMNS
 
 IMAGENET = "ttame/efficientnet-lite0"  # its classes are in ImageNet's order
-LABELS, PATHS = ("imagenet_label", "label"), ("file", "path", "image", "filename")
+LABELS = LABEL_COLUMNS[::-1]  # that of ImageNet first
 
 
 def main() -> None:
@@ -30,9 +31,11 @@ def main() -> None:
     names = list(ttame.load_backbone(IMAGENET).class_names or ())
     table = pd.read_csv(args.given)
     label = next((name for name in LABELS if name in table), None)
-    path = next((name for name in PATHS if name in table), None)
+    path = next((name for name in PATH_COLUMNS if name in table), None)
     if label is None or path is None:
-        raise SystemExit(f"{args.given} needs a column {LABELS[0]} and one of {', '.join(PATHS)}")
+        raise SystemExit(
+            f"{args.given} needs a column {LABELS[0]} and one of {', '.join(PATH_COLUMNS)}"
+        )
     # Two classes may have one name ("crane"): such names tell nothing.
     known = {
         index: own.index(name)

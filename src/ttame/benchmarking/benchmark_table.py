@@ -35,8 +35,8 @@ def make_tables(
 
     The best mean of a column is bold; controls, in italics, take no part. Where a metric has fewer
     values than there are photos, their number stands in the head, where a slow method has fewer
-    than the others, under the cell. A method
-    that was not possible or failed has dashes for numbers, and the reason under the tables.
+    than the others, under the cell. A method that was not possible or failed has dashes for
+    numbers, and the reason under the tables.
 
     Args:
         result: What to show.

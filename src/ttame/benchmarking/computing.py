@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ttame.benchmarking import collecting
-from ttame.benchmarking.engine import compute
-from ttame.benchmarking.parallel import compute_in_processes, placed, share_out
+from ttame.benchmarking.parallel import compute_in_processes, compute_into, placed, share_out
 from ttame.benchmarking.parts import Part
-from ttame.benchmarking.records import (
-    NOT_POSSIBLE,
-    RecordFile,
-    read_records,
-    record_path,
-    worth_another_try,
-)
+from ttame.benchmarking.records import NOT_POSSIBLE, read_records, record_path, worth_another_try
 
 if TYPE_CHECKING:
     from ttame.benchmarking.plan import Plan
@@ -52,10 +44,10 @@ def compute_missing(
     records = read_records(folder)
     kept = {u: r for u, r in records.items() if not worth_another_try(r)}
     impossible = [u.method for u, r in kept.items() if r.get("error", [""])[0] == NOT_POSSIBLE]
-    wanted = units = list(plan.units())
+    wanted = list(plan.units())
     if part is not None:
         # Of all units, finished or not: no two of so many parts share any, whenever they start.
-        wanted = share_out(units, part.total)[part.number - 1]
+        wanted = share_out(wanted, part.total)[part.number - 1]
     mine = set(wanted)
     pending = [unit for unit in collecting.unfinished(plan, kept) if unit in mine]
     total = sum(map(plan.images, wanted))
@@ -69,10 +61,8 @@ def compute_missing(
     if jobs > 1 and len(pending) > 1:
         compute_in_processes(plan, pending, folder, jobs, device, workers, impossible, tell)
     elif pending:
-        done = 0
-        with closing(RecordFile(record_path(folder, part))) as file, placed(plan, device) as place:
-            for unit, record in compute(plan, pending, place, workers, impossible, memory=True):
-                if record is not None:
-                    file.append(unit, record)
-                done += plan.images(unit)
+        done, path = 0, record_path(folder, part)
+        with placed(plan, device) as place:
+            for images in compute_into(path, plan, pending, place, workers, impossible):
+                done += images
                 tell(done)

@@ -45,16 +45,29 @@ def share_out(units: Sequence[Unit], jobs: int) -> list[list[Unit]]:
     return shares
 
 
-def _own_device(device: str, rank: int) -> str:
-    """Return the device of one of several processes: on several GPUs each has its own."""
-    if device == "cuda" and torch.cuda.device_count() > 1:
-        return f"cuda:{rank % torch.cuda.device_count()}"
-    return device
-
-
 def threads_each(jobs: int) -> int:
     """Return how many threads each of so many processes gets, at least one."""
     return max(1, torch.get_num_threads() // jobs)
+
+
+def compute_into(
+    path: Path,
+    plan: Plan,
+    units: Sequence[Unit],
+    place: torch.device,
+    workers: int,
+    impossible: Sequence[str],
+) -> Iterator[int]:
+    """Compute units and write their records, yielding the number of photos of each.
+
+    Raises:
+        StorageError: A record cannot be written.
+    """
+    with closing(RecordFile(path)) as file:
+        for unit, record in compute(plan, units, place, workers, impossible, memory=True):
+            if record is not None:
+                file.append(unit, record)
+            yield plan.images(unit)
 
 
 def compute_in_processes(
@@ -98,7 +111,7 @@ def compute_in_processes(
     done = context.Array("q", jobs, lock=False)
     processes = []
     for rank, share in enumerate(share_out(units, jobs)):
-        settings = (rank, _own_device(device, rank), threads, workers, tuple(impossible))
+        settings = (rank, _place(device, rank), threads, workers, tuple(impossible))
         process = context.Process(
             target=_work, args=(content, share, folder, done, settings), name=f"ttame-{rank}"
         )
@@ -133,11 +146,9 @@ def _work(
         try:
             plan: Plan = pickle.loads(content)
             move(plan, place)
-            with closing(RecordFile(record_path(folder, rank))) as file:
-                for unit, record in compute(plan, units, place, workers, impossible, memory=True):
-                    if record is not None:
-                        file.append(unit, record)
-                    done[rank] += plan.images(unit)
+            path = record_path(folder, rank)
+            for images in compute_into(path, plan, units, place, workers, impossible):
+                done[rank] += images
         except Exception:
             _log.exception("process %d stopped", rank)
             raise
@@ -191,3 +202,9 @@ def logging_to(folder: Path, name: str = LOG) -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         handler.close()
+
+
+def _place(device: str, rank: int) -> str:
+    if device == "cuda" and torch.cuda.device_count() > 1:
+        return f"cuda:{rank % torch.cuda.device_count()}"
+    return device

@@ -8,9 +8,12 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ttame.errors import StorageError
+
+if TYPE_CHECKING:
+    from ttame.benchmarking.parts import Part
 
 _log = logging.getLogger(__name__)
 
@@ -26,7 +29,7 @@ class Unit(NamedTuple):
     method: str
 
 
-def record_path(folder: Path, writer: object = None) -> Path:
+def record_path(folder: Path, writer: int | Part | None = None) -> Path:
     """Return the file that a process appends to; None stands for a run in one process."""
     return folder / ("records.jsonl" if writer is None else f"records-{writer}.jsonl")
 

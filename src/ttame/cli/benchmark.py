@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 # Options that say where and how fast, not what: a repeated run may have others.
 _ELSEWHERE = {
-    **{"--out": 1, "-o": 1, "--jobs": 1, "-j": 1, "--part": 1, "--workers": 1},
+    **dict.fromkeys(("--out", "-o", "--jobs", "-j", "--part", "--workers"), 1),
     "--resume": 0,
 }
 

@@ -19,13 +19,14 @@ from ttame.metrics.measure import Metric, Scores, register
 from ttame.metrics.similarity import map_similarity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
     from ttame.metrics.case import Case, MapFunction
 
 RULES = ("redraw", "reset")
 
+# Of more steps than this the copies would fill the memory.
 _KEPT = 10
 
 _Key = tuple[object, ...]
@@ -207,22 +208,19 @@ def _on_copy(case: Case, copied: Backbone) -> Case:
 
 def _copies(backbone: Backbone, steps: int, rule: str, seed: int) -> Iterable[Backbone]:
     if steps == 0 or steps > _KEPT:
-        layers = layers_from_the_top(backbone)
-        return (
-            randomised_copy(backbone, layers[:depth], seed, rule)
-            for depth in depths(len(layers), steps)
-        )
+        return _made(backbone, steps, rule, seed)
     device = next((str(p.device) for p in backbone.parameters()), "cpu")
     key = (steps, rule, seed, device)
     known = _COPIES.get(backbone)
     if known is None or known[0] != key:
-        layers = layers_from_the_top(backbone)
-        copies = [
-            randomised_copy(backbone, layers[:depth], seed, rule)
-            for depth in depths(len(layers), steps)
-        ]
-        known = _COPIES[backbone] = (key, copies)
+        known = _COPIES[backbone] = (key, list(_made(backbone, steps, rule, seed)))
     return known[1]
+
+
+def _made(backbone: Backbone, steps: int, rule: str, seed: int) -> Iterator[Backbone]:
+    layers = layers_from_the_top(backbone)
+    for depth in depths(len(layers), steps):
+        yield randomised_copy(backbone, layers[:depth], seed, rule)
 
 
 def _own_weights(module: nn.Module) -> bool:
