@@ -56,8 +56,12 @@ def masks(kind: str, batch: int, share: float) -> Tensor:
 
 
 def seconds(call: Callable[[], Any]) -> float:
-    """Return the time of one call."""
+    """Return the time of one call, once the threads of what ran before are at rest.
+
+    They wait busily for some milliseconds, on the cores of those that fill.
+    """
     synchronise()
+    time.sleep(0.02)
     start = time.perf_counter()
     call()
     synchronise()

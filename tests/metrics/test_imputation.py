@@ -160,6 +160,26 @@ def test_noise_is_on_removed_pixels_only_and_seeded_per_image():
     assert abs(drawn.mean().item()) < 5e-4
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.usefixtures("solver")
+def test_noise_is_what_the_seed_draws_row_by_row(threads):
+    images = photos(4, (40, 48))
+    removed = masks("blobs", 4, (40, 48), 0.3)
+    removed[1], removed[2] = True, False
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        filled, without = impute(images, removed, [7, 8, 9, 10], 0.05), no_noise(images, removed)
+    finally:
+        torch.set_num_threads(before)
+    for number, gone in enumerate(removed):
+        generator = torch.Generator().manual_seed(7 + number)
+        expected = without[number].clone()
+        drawn = torch.randn((3, int(gone.count_nonzero())), generator=generator)
+        expected[:, gone] += 0.05 * drawn
+        torch.testing.assert_close(filled[number], expected, atol=1e-6, rtol=0)
+
+
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 @pytest.mark.usefixtures("solver")
 def test_equals_grad_cam(share):

@@ -13,8 +13,12 @@ from ttame.metrics.multigrid import Holes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import TypeAlias
 
     from torch import Tensor
+
+    _Noise: TypeAlias = Callable[[int, int], Tensor]
+    _Fill: TypeAlias = Callable[[Tensor, Tensor, float, _Noise | None], Tensor]
 
 NOISE = 0.01
 
@@ -64,30 +68,29 @@ def impute(
     """
     _check(images, removed, seeds)
     images = images.float()
-    # As numbers, of which torch finds the least much faster than it sees whether all are true.
-    everything = removed.view(torch.uint8).flatten(1).amin(dim=1).bool()[:, None, None]
-    filled = _solve(images, removed & ~everything, tolerance)
-    if everything.any():
-        means = images.mean(dim=(2, 3), keepdim=True)
-        filled = torch.where(everything[:, None], means, filled)
-    if noise:
-        _add_noise(filled, removed, seeds, noise)
+    everything = _all_of(removed)
+    holes = removed & ~everything[:, None, None] if everything.any() else removed
+
+    def drawn(number: int, count: int) -> Tensor:
+        generator = torch.Generator(images.device).manual_seed(seeds[number])
+        values = torch.empty((images.shape[1], count), device=images.device)
+        return values.normal_(0, noise, generator=generator)
+
+    filled = _solve(images, holes, tolerance, drawn if noise else None)
+    for number in everything.nonzero().flatten().tolist():
+        # float64: the order of the sum, which the threads decide, must not matter.
+        filled[number] = images[number].mean(dim=(1, 2), keepdim=True, dtype=torch.float64)
+        if noise:
+            filled[number] += drawn(number, removed[number].numel()).view(images.shape[1:])
     return filled
 
 
-def _add_noise(filled: Tensor, removed: Tensor, seeds: Sequence[int], noise: float) -> None:
-    add: Callable[[Tensor, Tensor, Tensor], None] = _add
-    if solver(filled.device) == "numba":
-        from ttame.metrics.compiled.fill import add
-    for image, gone, seed in zip(filled, removed, seeds, strict=True):
-        generator = torch.Generator(image.device).manual_seed(seed)
-        shape = (len(image), int(gone.count_nonzero()))
-        drawn = torch.randn(shape, generator=generator, device=image.device)
-        add(image, gone, drawn.mul_(noise))
-
-
-def _add(image: Tensor, gone: Tensor, values: Tensor) -> None:
-    image[:, gone] += values
+def _all_of(removed: Tensor) -> Tensor:
+    flat = removed.flatten(1)
+    if removed.device.type != "cpu":
+        return flat.all(dim=1)
+    # Not by torch, whose threads would go on waiting busily, on the cores of those that fill.
+    return torch.from_numpy(flat.numpy().all(axis=1))
 
 
 def solver(device: str | torch.device) -> str:
@@ -103,12 +106,12 @@ def solver(device: str | torch.device) -> str:
     return "torch" if _fill_on(torch.device(device)) is None else "numba"
 
 
-def _fill_on(device: torch.device) -> Callable[[Tensor, Tensor, float], Tensor] | None:
+def _fill_on(device: torch.device) -> _Fill | None:
     return _compiled_fill() if device.type == "cpu" else None
 
 
 @cache
-def _compiled_fill() -> Callable[[Tensor, Tensor, float], Tensor] | None:
+def _compiled_fill() -> _Fill | None:
     try:
         from ttame.metrics.compiled.fill import fill
 
@@ -122,17 +125,25 @@ def _compiled_fill() -> Callable[[Tensor, Tensor, float], Tensor] | None:
     return fill
 
 
-def _solve(images: Tensor, holes: Tensor, tolerance: float) -> Tensor:
+def _solve(images: Tensor, holes: Tensor, tolerance: float, noise: _Noise | None) -> Tensor:
     fill = _fill_on(images.device)
     if fill is not None:
-        return fill(images, holes, tolerance)
+        return fill(images, holes, tolerance, noise)
+    filled = _solved_by_torch(images, holes, tolerance)
+    for number, (image, hole) in enumerate(zip(filled, holes, strict=True)):
+        if noise:
+            image[:, hole] += noise(number, int(hole.count_nonzero()))
+    return filled
+
+
+def _solved_by_torch(images: Tensor, holes: Tensor, tolerance: float) -> Tensor:
     count, colours = images.shape[:2]
     if images.is_cuda:
         flat = Holes(holes.repeat_interleave(colours, dim=0))
         return flat.fill(images.flatten(0, 1), tolerance).view(images.shape)
     if colours > 1 and count * colours <= _TOGETHER:
         apart = images.flatten(0, 1)[:, None]
-        filled = _solve(apart, holes.repeat_interleave(colours, dim=0), tolerance)
+        filled = _solved_by_torch(apart, holes.repeat_interleave(colours, dim=0), tolerance)
         return filled.view(images.shape)
     filled = torch.empty_like(images)
     for start in range(0, count, _TOGETHER):

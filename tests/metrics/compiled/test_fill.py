@@ -114,7 +114,8 @@ def cycles(image, mask, tolerance=1e-3):
     links = image_links(*mask.shape)
     x, rest = np.zeros((COLOURS, links.shape[1])), np.zeros((COLOURS, links.shape[1]))
     unknown = np.zeros(links.shape[1], np.uint8)
-    return fill_one(image, mask, np.empty_like(image), links, x, rest, unknown, tolerance)
+    noise = np.empty((len(image), 0), np.float32)
+    return fill_one(image, mask, noise, np.empty_like(image), links, x, rest, unknown, tolerance)
 
 
 def test_few_cycles_also_where_nothing_is_left_to_do():

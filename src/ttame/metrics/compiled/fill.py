@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ttame.metrics.compiled.kernels import COLOURS, Array, add_at, fill_one, image_links
+from ttame.metrics.compiled.kernels import COLOURS, Array, fill_one, image_links
 
 
-def fill(images: Tensor, unknown: Tensor, tolerance: float = 1e-5) -> Tensor:
+def fill(
+    images: Tensor,
+    unknown: Tensor,
+    tolerance: float = 1e-5,
+    noise: Callable[[int, int], Tensor] | None = None,
+) -> Tensor:
     """Fill the holes of a batch on ``torch.get_num_threads()`` threads.
 
     An image's result does not depend on the others or on the number of threads.
@@ -24,6 +29,8 @@ def fill(images: Tensor, unknown: Tensor, tolerance: float = 1e-5) -> Tensor:
         unknown: (B, H, W) boolean; each image must have a known pixel.
         tolerance: An image is done when no pixel can be off by more than about half of it, judged
             by the last change and by how fast the changes shrink.
+        noise: Draws what is added to the filled pixels, (C, U) float32 by an image's number and how
+            many of its pixels are unknown. Called on the threads, which share that work too.
 
     Returns:
         (B, C, H, W) float32, the known pixels unchanged.
@@ -40,26 +47,14 @@ def fill(images: Tensor, unknown: Tensor, tolerance: float = 1e-5) -> Tensor:
     threads = min(torch.get_num_threads(), len(images))
     # Taken by whichever thread is free.
     numbers = iter(range(len(images)))
+    work = partial(_fill_some, numbers, *arrays, links, tolerance, noise)
     if threads < 2:
-        _fill_some(numbers, *arrays, links, tolerance)
+        work()
         return filled
     pool = _pool(threads, os.getpid())
-    tasks = [pool.submit(_fill_some, numbers, *arrays, links, tolerance) for _ in range(threads)]
-    for task in tasks:
+    for task in [pool.submit(work) for _ in range(threads)]:
         task.result()
     return filled
-
-
-def add(image: Tensor, unknown: Tensor, values: Tensor) -> None:
-    """Add values (C, U) to the U unknown pixels (H, W) of an image (C, H, W) on a CPU, in place.
-
-    Example:
-        >>> image = torch.zeros(1, 1, 3)
-        >>> add(image, torch.tensor([[True, False, True]]), torch.tensor([[1.0, 2.0]]))
-        >>> image
-        tensor([[[1., 0., 2.]]])
-    """
-    add_at(image.numpy(), unknown.numpy(), values.numpy())
 
 
 @lru_cache(maxsize=1)
@@ -80,13 +75,17 @@ def _fill_some(
     filled: Array,
     links: Array,
     tolerance: float,
+    noise: Callable[[int, int], Tensor] | None,
 ) -> None:
     places = links.shape[1]
     # Made once: fresh memory costs as much as filling small holes.
     x, rest = np.zeros((COLOURS, places)), np.zeros((COLOURS, places))
     mask = np.zeros(places, np.uint8)
+    drawn = np.empty((images.shape[1], 0), np.float32)
     for number in numbers:
+        if noise is not None:
+            drawn = noise(number, int(np.count_nonzero(unknown[number]))).numpy()
         for start in range(0, images.shape[1], COLOURS):
             some = slice(start, start + COLOURS)
             image, result = images[number, some], filled[number, some]
-            fill_one(image, unknown[number], result, links, x, rest, mask, tolerance)
+            fill_one(image, unknown[number], drawn[some], result, links, x, rest, mask, tolerance)

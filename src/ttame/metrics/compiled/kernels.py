@@ -86,6 +86,7 @@ def image_links(height: int, width: int) -> Array:
 def fill_one(
     image: Array,
     unknown: Array,
+    noise: Array,
     filled: Array,
     links: Array,
     x: Array,
@@ -98,6 +99,7 @@ def fill_one(
     Args:
         image: (C, H, W) float32.
         unknown: (H, W) boolean.
+        noise: (C, U) float32 to add to the U unknown pixels, row by row; (C, 0) adds nothing.
         filled: (C, H, W) float32, where the result goes.
         links: From :func:`image_links`.
         x: (COLOURS, N), of any values inside, 0 on the border.
@@ -131,6 +133,8 @@ def fill_one(
         for i in range(height):
             row = (i + 1) * (width + 2) + 1
             filled[colour, i] = x[colour, row : row + width]
+    if noise.shape[1]:
+        _add(noise, at, width, filled)
     # For the next image.
     for number in range(len(at)):
         for colour in range(COLOURS):
@@ -139,16 +143,16 @@ def fill_one(
 
 
 @compiled
-def add_at(image: Array, unknown: Array, values: Array) -> None:
-    """Add values (C, U) to the U unknown pixels of an image (C, H, W), row by row."""
-    height, width = unknown.shape
-    number = 0
-    for i in range(height):
-        for j in range(width):
-            if unknown[i, j]:
-                for colour in range(len(image)):
-                    image[colour, i, j] += values[colour, number]
-                number += 1
+def _add(noise: Array, at: Array, width: int, filled: Array) -> None:
+    stride, row = width + 2, 0
+    for number in range(len(at)):
+        place = _signed(at[number])
+        while place >= (row + 2) * stride:
+            row += 1
+        i, j = _index(row), _index(place - (row + 1) * stride - 1)
+        for colour in range(len(noise)):
+            c = _index(colour)
+            filled[c, i, j] += noise[c, _index(number)]
 
 
 @compiled
