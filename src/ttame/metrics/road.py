@@ -9,7 +9,7 @@ import torch
 from ttame.activation import are_predicted, probabilities
 from ttame.metrics.imputation import NOISE, impute
 from ttame.metrics.measure import Metric, Scores, register
-from ttame.metrics.perturbation import logits_along, removal_ranks
+from ttame.metrics.perturbation import logits_along, of_classes, removal_ranks
 from ttame.metrics.shares import check_shares, image_seeds
 
 if TYPE_CHECKING:
@@ -39,6 +39,27 @@ def first_to_go(ranks: Tensor, share: float) -> Tensor:
                  [ True, False]]])
     """
     return ranks < round(share * ranks[0].numel())
+
+
+def kept_curve(logits: Tensor, classes: Tensor, activation: str = "softmax") -> Tensor:
+    """Say at which steps of a removal the classes are still predicted.
+
+    Args:
+        logits: (B, S, K), of each image after each of S steps.
+        classes: (B,).
+        activation: See :func:`ttame.activation.are_predicted`.
+
+    Returns:
+        (B, S) float64: 100 where the class is predicted, 0 where it is not, NaN where its
+        probability is no number.
+
+    Example:
+        >>> kept_curve(torch.tensor([[[3.0, 1.0], [0.0, 1.0]]]), torch.tensor([0])).tolist()
+        [[100.0, 0.0]]
+    """
+    kept = 100 * are_predicted(logits, classes[:, None].expand(logits.shape[:2]), activation)
+    p = of_classes(probabilities(logits, activation), classes)
+    return kept.double().masked_fill(p.isnan(), torch.nan)
 
 
 @register(
@@ -90,10 +111,8 @@ def road(case: Case, shares: Sequence[float] = DEFAULT_SHARES, noise: float = NO
             return impute(case.pixels, first_to_go(ranks, shares[step]), drawn, noise)
 
         logits = logits_along(case, range(len(shares)), removed)
-        classes = case.classes[:, None].expand(-1, len(shares))
-        kept = are_predicted(logits, classes, activation).double()
-        p = probabilities(logits, activation).gather(-1, classes[..., None])[..., 0]
-        curves[name] = 100 * kept.masked_fill(p.isnan() | never[:, None], torch.nan)
+        kept = kept_curve(logits, case.classes, activation)
+        curves[name] = kept.masked_fill(never[:, None], torch.nan)
     values = {name: curve.mean(dim=1) for name, curve in curves.items()}
     combined = (values["road_lerf"] - values["road_morf"]) / 2
     return Scores({**values, "road_combined": combined}, curves)

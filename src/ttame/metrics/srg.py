@@ -64,6 +64,16 @@ def cell_means(masks: Tensor, numbers: Tensor) -> Tensor:
     return (sums / flat.bincount()).round(decimals=12)
 
 
+def relevance_gain(least_first: Tensor, most_first: Tensor) -> Tensor:
+    """Return the mean height between curves of class logits (B, S + 1): (B,).
+
+    Example:
+        >>> relevance_gain(torch.tensor([[4.0, 4.0, 0.0]]), torch.tensor([[4.0, 1.0, 0.0]]))
+        tensor([1.5000])
+    """
+    return mean_height(least_first) - mean_height(most_first)
+
+
 @register(
     name="srg",
     title="Symmetric relevance gain",
@@ -119,4 +129,4 @@ def srg(
     between = curve(False, removed[1:-1]) if len(removed) > 2 else most[:, :0]
     least = torch.cat([most[:, :1], between, most[:, -1:]], dim=1)
     curves = {"srg_least_first": least, "srg_most_first": most}
-    return Scores({"srg": mean_height(least) - mean_height(most)}, curves)
+    return Scores({"srg": relevance_gain(least, most)}, curves)

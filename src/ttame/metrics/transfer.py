@@ -94,6 +94,33 @@ def judge_columns(backbone: Backbone, judge: Backbone) -> list[int | None]:
     return judged_classes(backbone.class_names, judge.class_names, counts)
 
 
+def judged_drop(
+    full: Tensor, masked: Tensor, classes: Tensor, activation: str = "softmax"
+) -> Tensor:
+    """Return by how much the judge's probability of the classes drops, in percent of it.
+
+    Args:
+        full: (B, K) the judge's logits of whole images.
+        masked: (B, K) those of masked images.
+        classes: (B,).
+        activation: The judge's.
+
+    Returns:
+        (B,) in [0, 100]; NaN where the judge does not predict the class on the whole image.
+
+    Example:
+        >>> full, masked = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.zeros(2, 2)
+        >>> judged_drop(full, masked, torch.tensor([0, 0]))
+        tensor([31.6060,     nan])
+    """
+    p, o = (
+        probabilities(logits, activation).gather(1, classes[:, None])[:, 0]
+        for logits in (full, masked)
+    )
+    agrees = are_predicted(full, classes, activation)
+    return average_drop(p, o).masked_fill(~agrees, torch.nan)
+
+
 def _metrics(options: Mapping[str, Any]) -> dict[str, Metric]:
     return {
         metric_name("transfer_ad", share, matched=True): Metric(
@@ -149,14 +176,11 @@ def transfer(case: Case, shares: Sequence[float] = DEFAULT_SHARES, fill: str = "
         return found
 
     full = judged(case.pixels)
-    agrees = are_predicted(full, case.classes, judge.activation)
-    p = probabilities(full, judge.activation).gather(1, case.classes[:, None])[:, 0]
     masks = cut_to_shares(area_matched(case.masks, case.seeds), shares)
     beneath = fill_photos(case, fill)
     values = {}
     for share, mask in zip(shares, masks.unbind(dim=1), strict=True):
         masked = judged(apply_mask(case.pixels, mask[:, None], beneath))
-        o = probabilities(masked, judge.activation).gather(1, case.classes[:, None])[:, 0]
         name = metric_name("transfer_ad", share, matched=True)
-        values[name] = average_drop(p, o).masked_fill(~agrees, torch.nan)
+        values[name] = judged_drop(full, masked, case.classes, judge.activation)
     return Scores(values)
