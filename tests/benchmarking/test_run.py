@@ -422,6 +422,12 @@ def test_regions_are_measured_with_the_boxes_of_the_same_photos(explainer, photo
     assert rows.loc["03", "mass_in_mask"] == rows.loc["03", "iou"] == 100
     assert 0 < rows.loc["01", "mass_in_mask"] < 100
     assert "5 marked" in (tmp_path / "out" / "report.html").read_text()
+    # Boxes of one photo, masks of others: any photo drawn lacks one of both.
+    boxes.write_text(f"file,label,x0,y0,x1,y1\n{photos}/photo-04.png,1,0,0,9,9")
+    both = {"regions": regions, "boxes": boxes, "measures": settings["measures"]}
+    with pytest.raises(InputError, match="none of the 1 photos drawn has"):
+        run(explainer, photos, **both, images=1)
+    boxes.write_text("\n".join(["file,label,x0,y0,x1,y1", *lines]))
     # Another mask of the same name and size is another run.
     Image.new("L", (40, 36), 1).save(tmp_path / "masks" / "left.png")
     with pytest.raises(InputError, match="data marked truth"):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -22,6 +22,21 @@ if TYPE_CHECKING:
     from ttame.backbone.contract import Backbone
     from ttame.images.preprocessing import Preprocessing
     from ttame.metrics.measure import Measure
+
+
+class _Kind(NamedTuple):
+    """One way to mark: its words, who needs it, and whether a photo has it."""
+
+    title: str
+    need: str
+    measure: str
+    marks: Callable[[Truth], bool]
+
+
+_KINDS = (
+    _Kind("boxes", "truth", "localisation", lambda truth: len(truth.boxes) > 0),
+    _Kind("segmentation masks", "region", "segmentation", lambda truth: truth.region is not None),
+)
 
 
 def marked_set(
@@ -48,16 +63,15 @@ def marked_set(
         images: How many photos; None takes all.
 
     Raises:
-        InputError: A file or mask is wrong, a label is no class of the classifier, or no measure
-            needs what is marked.
+        InputError: A file or mask is wrong, a label is no class of the classifier, no measure
+            needs what is marked, or none of the photos drawn is marked so.
     """
-    for given, need, measure in (
-        (boxes, "truth", "localisation"),
-        (regions, "region", "segmentation"),
-    ):
-        if given is not None and not any(need in item.needs for item in taken):
-            kind = "boxes" if need == "truth" else "segmentation masks"
-            raise InputError(f"{kind} were given, but no measure needs them; add {measure}")
+    given = [kind for kind, file in zip(_KINDS, (boxes, regions), strict=True) if file is not None]
+    for kind in given:
+        if not any(kind.need in item.needs for item in taken):
+            raise InputError(
+                f"{kind.title} were given, but no measure needs them; add {kind.measure}"
+            )
     found = _marks(boxes, regions)
     for photo in found:
         if photo.label is not None and photo.label >= backbone.num_classes:
@@ -67,6 +81,14 @@ def marked_set(
             )
     photos = arrange(list(found), half, seed, images)
     preprocessing = squashed(backbone.preprocessing)
+    # Masks are decoded of the photos that take part only.
+    truth = tuple(found[photo].truth(preprocessing) for photo in photos)
+    for kind in given:
+        if not any(kind.marks(item) for item in truth):
+            raise InputError(
+                f"none of the {len(photos)} photos drawn has {kind.title}; draw more of them "
+                "(images, --images), or mark the same photos in both files"
+            )
     return PhotoSet(
         name=MARKED,
         photos=tuple(photos),
@@ -74,8 +96,7 @@ def marked_set(
         preprocessing=preprocessing,
         measures=tuple(item for item in taken if TRUTH & set(item.needs)),
         classes=tuple(photo.label for photo in photos),
-        # Masks are decoded of the photos that take part only.
-        truth=tuple(found[photo].truth(preprocessing) for photo in photos),
+        truth=truth,
     )
 
 
