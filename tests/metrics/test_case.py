@@ -8,6 +8,7 @@ import torch
 from tiny_backbone import tiny_backbone
 from tiny_cases import make_case, seeded_map
 from ttame.benchmarking.scoring import Scorer
+from ttame.errors import InputError
 from ttame.masking import apply_mask
 from ttame.methods.registry import get_method
 from ttame.metrics.confidence import average_drop
@@ -80,3 +81,12 @@ def test_masking_methods_weight_with_sigmoids(name):
     assert torch.equal(whole, changed)
     case.backbone.activation = "softmax"
     assert not torch.allclose(method(case.backbone, images, classes), whole)
+
+
+@pytest.mark.parametrize("name", ["maps", "masks"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_maps_and_masks_must_be_finite(name, value):
+    broken = getattr(make_case(), name).clone()
+    broken[2, 0, 1] = value
+    with pytest.raises(InputError, match=rf"expected finite {name}, .* of the images \[2\]"):
+        make_case(**{name: broken})

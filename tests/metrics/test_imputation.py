@@ -229,8 +229,11 @@ def test_without_numba_torch_solves(monkeypatch):
         imputation._compiled_fill.cache_clear()
 
 
-def test_wrong_shapes_are_refused():
+def test_wrong_shapes_and_noise_are_refused():
     images = photos(2, (8, 8))
+    for noise in (-0.01, float("nan"), float("inf")):
+        with pytest.raises(InputError, match="noise of at least 0"):
+            impute(images, torch.ones(2, 8, 8, dtype=torch.bool), [0, 1], noise)
     with pytest.raises(InputError, match="boolean mask"):
         impute(images, torch.ones(2, 8, 8), [0, 1])
     with pytest.raises(InputError, match="boolean mask"):

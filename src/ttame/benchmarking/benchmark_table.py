@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from ttame.metrics.measure import Metric
 
 MAIN = (
-    *("ad_100", "ic_100", "ad_50", "ic_50", "ad_15", "ic_15", "mask_area"),
+    # The area first: plain scores say little without it.
+    *("mask_area", "ad_100", "ic_100", "ad_50", "ic_50", "ad_15", "ic_15"),
     *("ad_100_matched", "ic_100_matched", "ad_50_matched", "ic_50_matched"),
     *("ad_15_matched", "ic_15_matched", "adcc"),
     *("road_morf", "road_lerf", "road_combined", "insertion", "deletion", "srg"),

@@ -18,10 +18,11 @@ _ARROWS = {True: " ↑", False: " ↓", None: ""}
 def markdown_table(
     result: BenchmarkResult, metrics: Sequence[str], *, intervals: bool = False
 ) -> str:
-    """Lay out means, a row per method that gave values and a column per metric.
+    """Lay out means, a row per method and a column per metric.
 
     The best mean of a column is bold; controls take no part. A column that has fewer photos than
-    others tells their number in its head, a mean over still fewer tells its own.
+    others tells their number in its head, a mean over still fewer tells its own. A method that was
+    not possible or failed has a row of dashes; one that was, but has none of these values, no row.
 
     Args:
         result: What to show.
@@ -58,18 +59,23 @@ def markdown_table(
     ]
     lines = [markdown_row(["method", *heads]), "|---" * (1 + len(heads)) + "|"]
     for method, details in result.methods.items():
-        if not any(name in means[method] for name in metrics):
+        impossible = details.get("status", "ok") != "ok"
+        if not impossible and not any(name in means[method] for name in metrics):
             continue
-        cells = [
-            _cell(
-                means[method].get(name),
-                digits=1 if result.metrics[name].unit == "%" else 2,
-                best=method in best[name],
-                most=most[name],
-                intervals=intervals,
-            )
-            for name in metrics
-        ]
+        cells = (
+            ["-"] * len(metrics)
+            if impossible
+            else [
+                _cell(
+                    means[method].get(name),
+                    digits=1 if result.metrics[name].unit == "%" else 2,
+                    best=method in best[name],
+                    most=most[name],
+                    intervals=intervals,
+                )
+                for name in metrics
+            ]
+        )
         mark = " (control)" if details.get("control") else ""
         lines.append(markdown_row([f"{details.get('title', method)}{mark}", *cells]))
     return "\n".join(lines)

@@ -87,7 +87,7 @@ def marked_set(
         if not any(kind.marks(item) for item in truth):
             raise InputError(
                 f"none of the {len(photos)} photos drawn has {kind.title}; draw more of them "
-                "(images, --images), or mark the same photos in both files"
+                "(images, half), or mark the same photos in both files"
             )
     return PhotoSet(
         name=MARKED,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ttame.activation import probabilities
+from ttame.errors import InputError
 from ttame.normalisation import full_masks, without_nan
 
 if TYPE_CHECKING:
@@ -54,6 +55,9 @@ class Case:
         batch_size: Most images per forward pass.
         truth: Per image where the class is, or None where nobody marked it; empty if unknown.
         judge: Another classifier that knows some of the classes, for the transfer score.
+
+    Raises:
+        InputError: A map or mask is not finite: it would be ranked, and score, as something.
     """
 
     backbone: Backbone
@@ -69,6 +73,15 @@ class Case:
     batch_size: int = 32
     truth: tuple[Truth | None, ...] = field(default=())
     judge: Backbone | None = None
+
+    def __post_init__(self) -> None:
+        for name, values in (("maps", self.maps), ("masks", self.masks)):
+            wrong = without_nan(values)[1].nonzero().flatten().tolist()
+            if wrong:
+                raise InputError(
+                    f"expected finite {name}, got NaN or infinity in those of the images {wrong}; "
+                    "decide what they count as (ttame.normalisation.without_nan: all zeros)"
+                )
 
     @property
     def size(self) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -59,14 +60,15 @@ def impute(
         (B, C, H, W) float32 on the same device; pixels that were not removed are unchanged.
 
     Raises:
-        InputError: Shapes do not fit, or ``removed`` is not boolean.
+        InputError: Shapes do not fit, ``removed`` is not boolean, or ``noise`` is negative or not
+            finite.
 
     Example:
         >>> image = torch.tensor([[[[0.0, 0.9, 0.2]]]])
         >>> impute(image, image[:, 0] == 0.9, [0], noise=0)
         tensor([[[[0.0000, 0.1000, 0.2000]]]])
     """
-    _check(images, removed, seeds)
+    _check(images, removed, seeds, noise)
     images = images.float()
     everything = _all_of(removed)
     holes = removed & ~everything[:, None, None] if everything.any() else removed
@@ -162,7 +164,9 @@ def _with_empty(values: Tensor, missing: int) -> Tensor:
     return torch.cat([values, values.new_zeros(missing, *values.shape[1:])])
 
 
-def _check(images: Tensor, removed: Tensor, seeds: Sequence[int]) -> None:
+def _check(images: Tensor, removed: Tensor, seeds: Sequence[int], noise: float) -> None:
+    if not 0 <= noise < math.inf:
+        raise InputError(f"expected a standard deviation of the noise of at least 0, got {noise}")
     expected = (len(images), *images.shape[2:])
     if images.ndim != 4 or tuple(removed.shape) != expected or removed.dtype != torch.bool:
         raise InputError(

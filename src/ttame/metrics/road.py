@@ -95,7 +95,7 @@ def road(case: Case, shares: Sequence[float] = DEFAULT_SHARES, noise: float = NO
         curves ``road_morf`` and ``road_lerf``, 0 or 100 at each share.
 
     Raises:
-        InputError: The shares are wrong.
+        InputError: The shares or the noise are wrong.
     """
     check_shares(shares)
     # Every removal has noise of its own.
