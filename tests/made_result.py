@@ -96,7 +96,8 @@ def made_result(
         if curves
         else {},
         "timings": {
-            "methods": {name: {"ms_per_image": 3.5, "peak_memory_mib": 12.25} for name in done}
+            "methods": {name: {"ms_per_image": 3.5, "peak_memory_mib": 12.25} for name in done},
+            "measures": {"road": dict.fromkeys(done, 41.75)},
         }
         if timings
         else {},

@@ -17,6 +17,7 @@ from ttame.benchmarking.report.scores import (
     columns,
     cost_columns,
     family_tables,
+    measure_columns,
     measured,
     numbers,
     rank_tables,
@@ -88,7 +89,7 @@ def make_page(
         ),
         "Cost": (
             "Each point is a method; up is better, left is cheaper.",
-            join(_costs(result, cost_columns(result)), cost_section(result, found, costs, label)),
+            join(_costs(result), cost_section(result, found, costs, label)),
         ),
         "Maps": (
             "The same photos and classes for every method; a dash where it gave no map.",
@@ -174,10 +175,13 @@ def _passes(result: BenchmarkResult) -> dict[str, float]:
     return {name: count + backward.get(name, 0) for name, count in forward.items()}
 
 
-def _costs(result: BenchmarkResult, group: list[Column]) -> Html:
-    if not group:
-        return Html()
-    return score_table({"One explanation": group}, table_methods(result))
+def _costs(result: BenchmarkResult) -> Html:
+    groups = {
+        "One explanation": cost_columns(result),
+        "Each measure of it, ms per image": measure_columns(result),
+    }
+    methods = table_methods(result)
+    return join(*(score_table({title: group}, methods) for title, group in groups.items() if group))
 
 
 def _methods(result: BenchmarkResult) -> Html:

@@ -120,17 +120,21 @@ def cost_columns(result: BenchmarkResult) -> list[Column]:
         "milliseconds": ("ms per image", measured(result, "ms_per_image")),
         "peak_memory": ("peak memory for one photo, MiB", measured(result, "peak_memory_mib")),
     }
+    return [_plain(name, title, values) for name, (title, values) in sources.items() if values]
+
+
+def measure_columns(result: BenchmarkResult) -> list[Column]:
+    """Return what each measure took on one explanation, in milliseconds, as cost columns."""
+    times = result.timings.get("measures", {})
+    titles = {name: str(details.get("title", name)) for name, details in result.measures.items()}
     return [
-        Column(
-            name,
-            title,
-            "",
-            False,
-            {method: Mean(value, math.nan, math.nan, 0) for method, value in values.items()},
-        )
-        for name, (title, values) in sources.items()
-        if values
+        _plain(name, titles.get(name, name), values) for name, values in times.items() if values
     ]
+
+
+def _plain(name: str, title: str, values: Mapping[str, float]) -> Column:
+    cells = {method: Mean(value, math.nan, math.nan, 0) for method, value in values.items()}
+    return Column(name, title, "", False, cells)
 
 
 def numbers(result: BenchmarkResult, key: str) -> dict[str, float]:
