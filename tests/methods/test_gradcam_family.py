@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+from functools import partial
 
 import pytest
 import torch
@@ -53,6 +54,28 @@ def test_equals_the_package_called_directly(name, layer, monkeypatch):
     cam = getattr(importlib.import_module("pytorch_grad_cam"), CLASSES[name])
     for place in range(2):
         expected = directly(cam, backbone, layer, images, CHOSEN[:, place])
+        ours = scale_cam_image(scale_cam_image(maps[:, place].numpy(), (40, 24)))
+        torch.testing.assert_close(torch.from_numpy(ours), expected, rtol=0, atol=1e-4)
+        assert expected.std(dim=(1, 2)).min() > 0
+
+
+@pytest.mark.parametrize("layer", ["1", "2"])
+@pytest.mark.parametrize(
+    ("name", "theirs"), [("scorecam", "ScoreCAM"), ("ablationcam", "AblationCAM")]
+)
+def test_methods_that_mask_equal_the_package(name, theirs, layer, monkeypatch):
+    from pytorch_grad_cam.utils.image import scale_cam_image
+
+    # The package resizes Score-CAM's masks with aligned corners, as nothing else of it does, and
+    # divides Ablation-CAM by the logit, whose sign is right for positive ones.
+    resized = partial(torch.nn.Upsample, mode="bilinear", align_corners=False)
+    monkeypatch.setattr("torch.nn.UpsamplingBilinear2d", resized)
+    backbone = tiny_backbone((24, 40)).with_layers((layer,))
+    backbone.module[-1].bias.data += 20
+    images = torch.randn(3, 3, 24, 40)
+    maps = get_method(name)(backbone, images, CHOSEN)
+    for place in range(2):
+        expected = directly(getattr(package, theirs), backbone, layer, images, CHOSEN[:, place])
         ours = scale_cam_image(scale_cam_image(maps[:, place].numpy(), (40, 24)))
         torch.testing.assert_close(torch.from_numpy(ours), expected, rtol=0, atol=1e-4)
         assert expected.std(dim=(1, 2)).min() > 0
