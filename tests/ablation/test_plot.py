@@ -8,9 +8,11 @@ from ttame.ablation.cell import Outcome
 from ttame.ablation.plot import make_figure
 from ttame.ablation.result import AblationResult, CellResult
 from ttame.ablation.table import make_table, markdown
-from ttame.benchmarking.results import Evaluation
+from ttame.benchmarking.benchmark_result import BenchmarkResult
+from ttame.metrics.measure import Metric
 
 METRICS = ("ad_100", "ic_100", "ad_100_matched", "ic_100_matched", "mask_area")
+KINDS = {name: Metric(name, name[:2] == "ic" if name != "mask_area" else None) for name in METRICS}
 
 
 @pytest.fixture
@@ -39,7 +41,7 @@ def result() -> AblationResult:
     return AblationResult(
         "base",
         {name: CellResult(outcome, {}, {}) for name, outcome in cells.items()},
-        Evaluation(pd.concat(frames, ignore_index=True), details),
+        BenchmarkResult(pd.concat(frames, ignore_index=True), details, KINDS),
     )
 
 

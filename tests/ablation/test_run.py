@@ -55,7 +55,7 @@ def test_cells_are_trained_and_scored_as_alone(run, content, tmp_path, folders):
 def test_differences_are_taken_photo_by_photo(run):
     result = run({"name": "base"}, {"name": "no skip", "branch": "no-skip"})
     one, base = (
-        result.evaluation.per_image[result.evaluation.per_image["method"] == name]
+        result.scores.per_image[result.scores.per_image["method"] == name]
         for name in ("no skip", "base")
     )
     assert list(one["file"]) == list(base["file"])
@@ -73,7 +73,7 @@ def test_the_files_say_the_same(run, tmp_path):
     table = pd.read_csv(tmp_path / "out" / "ablation.csv")
     content = json.loads((tmp_path / "out" / "ablation.json").read_text())
     assert list(content["cells"]) == ["base", "one | two"]
-    assert set(table["metric"]) == set(result.evaluation.metrics)
+    assert set(table["metric"]) == set(result.scores.metrics)
     for row in table.itertuples():
         scores = content["cells"][row.cell]["scores"][row.metric]
         assert (row.mean, row.low, row.high, row.n) == tuple(scores.values())
@@ -133,7 +133,7 @@ def test_a_collapsed_cell_is_scored_and_told(run, tmp_path, monkeypatch):
     )
     result = run({"name": "base"})
     assert result.cells["base"].outcome.status == "collapsed"
-    assert result.evaluation.methods["base"]["control"]
+    assert result.scores.methods["base"]["control"]
     text = (tmp_path / "out" / "ablation.md").read_text()
     assert "| base (collapsed) |" in text
     assert "- base: collapsed: the masks keep everything" in text

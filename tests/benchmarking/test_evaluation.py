@@ -11,6 +11,7 @@ from torch import nn
 
 from references.slow_scores import slow_scores
 from tiny_backbone import tiny_backbone, tiny_photos
+from ttame.benchmarking.benchmark_result import KEYS, BenchmarkResult
 from ttame.benchmarking.evaluation import evaluate
 from ttame.errors import ImageError, InputError, UnknownNameError
 from ttame.images.listing import list_photos
@@ -72,12 +73,14 @@ def evaluation(explainer, photos):
 def test_every_image_method_and_metric_is_there(evaluation):
     frame = evaluation.per_image
     assert list(frame.columns) == [
-        *["file", "class_index", "class_name", "probability", "method"],
-        *[*COLUMNS, "mask_area", "nan_map"],
+        *KEYS,
+        *COLUMNS,
+        "mask_area",
     ]
     methods = ["ttame", "gradcam", "random", "all_ones", "centre_gaussian"]
     assert list(frame["method"]) == [method for method in methods for _ in range(8)]
     assert not frame.isna().any().any()
+    assert set(frame["set"]) == {"photos"}
     assert not frame["nan_map"].any()
     assert (frame["class_name"] == "class " + frame["class_index"].astype(str)).all()
     assert frame.groupby("file")["probability"].nunique().eq(1).all()
@@ -163,7 +166,11 @@ def test_results_file_layout(explainer, photos, tmp_path):
         progress=lambda done, total: seen.append((done, total)),
     )
     folder = tmp_path / "new" / "folder"
-    assert sorted(path.name for path in folder.iterdir()) == ["per_image.csv", "results.json"]
+    names = ["comparisons", "curves", "results", "timings"]
+    assert {path.name for path in folder.iterdir()} == {
+        "per_image.csv",
+        *(f"{name}.json" for name in names),
+    }
     assert seen == [(2, 5), (4, 5), (5, 5)]
     results = json.loads((folder / "results.json").read_text())
     assert list(results["methods"]) == ["ttame", "gradcam"]
@@ -179,6 +186,11 @@ def test_results_file_layout(explainer, photos, tmp_path):
     assert results["seed"] == 0
     table = pd.read_csv(folder / "per_image.csv")
     pd.testing.assert_frame_equal(table, evaluation.per_image, check_dtype=False)
+    again = BenchmarkResult.load(folder)
+    assert json.dumps(again.to_dict()) == json.dumps(evaluation.to_dict())
+    compared = again.comparisons["metrics"]["ad_50"]["methods"]
+    assert len(compared) == 1
+    assert set(again.of_half("choosing").per_image["half"]) <= {"choosing"}
 
 
 def test_broken_photos_are_listed_and_left_out(explainer, photos, evaluation, tmp_path):

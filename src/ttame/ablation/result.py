@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ttame.ablation.cell import DONE, FAILED, SCORES, Outcome, read_outcome
-from ttame.benchmarking.benchmark_result import write_json
+from ttame.benchmarking.benchmark_result import BenchmarkResult, write_json
 from ttame.benchmarking.means import Mean, column_means, finite, means_to_json
-from ttame.benchmarking.results import Evaluation
 from ttame.errors import TtameError
 from ttame.files import write_atomically
 
@@ -47,33 +46,36 @@ class AblationResult:
     Attributes:
         base: Name of the cell that the others are compared with.
         cells: By name, in their order.
-        evaluation: Every photo's values, with the cells that were scored as its methods; None where
+        scores: Every photo's values, with the cells that were scored as its methods; None where
             no cell was.
     """
 
     base: str
     cells: Mapping[str, CellResult]
-    evaluation: Evaluation | None
+    scores: BenchmarkResult | None
 
     @property
     def scored(self) -> list[str]:
         """Names of the cells that have scores, in order."""
-        return [] if self.evaluation is None else list(self.evaluation.methods)
+        return [] if self.scores is None else list(self.scores.methods)
 
     @cached_property
     def means(self) -> dict[str, dict[str, Mean]]:
-        """Mean and 95 % bootstrap interval by cell and metric."""
-        return {} if self.evaluation is None else self.evaluation.means()
+        """Mean and 95 % bootstrap interval by cell and metric; NaN where a cell has no value."""
+        scores = self.scores
+        if scores is None:
+            return {}
+        return {name: column_means(scores.values(name), seed=scores.seed) for name in self.scored}
 
     @cached_property
     def differences(self) -> dict[str, dict[str, Mean]]:
         """Mean difference from the base, photo by photo, with its 95 % bootstrap interval."""
-        if self.evaluation is None or self.base not in self.scored:
+        if self.scores is None or self.base not in self.scored:
             return {}
-        values = {name: _by_photo(self.evaluation, name) for name in self.scored}
+        values = {name: _by_photo(self.scores, name) for name in self.scored}
         base = values.pop(self.base)
         return {
-            name: column_means(table - base, seed=self.evaluation.seed)
+            name: column_means(table - base, seed=self.scores.seed)
             for name, table in values.items()
         }
 
@@ -97,7 +99,7 @@ class AblationResult:
     def to_dict(self) -> dict[str, Any]:
         """Return the content of ``ablation.json``."""
         means, differences = means_to_json(self.means), self.differences
-        evaluation = self.evaluation
+        scores = self.scores
         return {
             "format": 1,
             "base": self.base,
@@ -111,11 +113,11 @@ class AblationResult:
                 }
                 for name, cell in self.cells.items()
             },
-            "conventions": {} if evaluation is None else dict(evaluation.conventions),
-            **({} if evaluation is None else evaluation.provenance),
+            "conventions": {} if scores is None else dict(scores.conventions),
+            **({} if scores is None else scores.provenance),
             "broken": [
                 {"file": file, "reason": reason}
-                for file, reason in (() if evaluation is None else evaluation.broken)
+                for file, reason in (() if scores is None else scores.broken)
             ],
         }
 
@@ -146,38 +148,44 @@ class AblationResult:
 
 def collect(plan: AblationPlan) -> AblationResult:
     """Read what every cell left in its folder."""
-    cells, evaluations = {}, {}
+    cells, scored = {}, {}
     for cell in plan.cells:
         name = cell.cell.name
         outcome = read_outcome(cell.folder) or Outcome(FAILED, "it was not run")
         if outcome.status != FAILED:
             try:
-                evaluations[name] = Evaluation.load(cell.folder / SCORES)
+                scored[name] = BenchmarkResult.load(cell.folder / SCORES)
             except TtameError as error:
                 outcome = Outcome(FAILED, str(error))
         cells[name] = CellResult(outcome, _plain(cell), cell.describe())
-    return AblationResult(plan.cells[0].cell.name, cells, _together(cells, evaluations))
+    return AblationResult(plan.cells[0].cell.name, cells, _together(cells, scored))
 
 
 def _together(
-    cells: Mapping[str, CellResult], evaluations: Mapping[str, Evaluation]
-) -> Evaluation | None:
-    """Join evaluations of one method each; the cells become the methods."""
-    if not evaluations:
+    cells: Mapping[str, CellResult], scored: Mapping[str, BenchmarkResult]
+) -> BenchmarkResult | None:
+    """Join scores of one method each; the cells become the methods."""
+    if not scored:
         return None
-    tables = [found.per_image.assign(method=name) for name, found in evaluations.items()]
+    tables = [found.per_image.assign(method=name) for name, found in scored.items()]
     details = {
         # A collapsed cell is told apart as controls are: its scores win nothing.
         name: {"title": name, "control": cells[name].outcome.status != DONE}
-        for name in evaluations
+        for name in scored
     }
-    first = next(iter(evaluations.values()))
-    return replace(first, per_image=pd.concat(tables, ignore_index=True), methods=details)
+    first = next(iter(scored.values()))
+    return replace(
+        first,
+        per_image=pd.concat(tables, ignore_index=True),
+        methods=details,
+        comparisons={},
+        timings={},
+    )
 
 
-def _by_photo(evaluation: Evaluation, name: str) -> pd.DataFrame:
-    files = evaluation.per_image.loc[evaluation.per_image["method"] == name, "file"]
-    values = evaluation.values(name).set_axis(files)
+def _by_photo(scores: BenchmarkResult, name: str) -> pd.DataFrame:
+    files = scores.per_image.loc[scores.per_image["method"] == name, "file"]
+    values = scores.values(name).set_axis(files)
     # A list may name a photo twice.
     unique: pd.DataFrame = values[~values.index.duplicated()]
     return unique

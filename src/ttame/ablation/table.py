@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ttame.ablation.cell import COLLAPSED, DONE, FAILED
+from ttame.benchmarking.confidence_table import confidence_table
 from ttame.benchmarking.markdown import markdown_row
 from ttame.metrics.faithfulness import CONFIDENCE_METRICS
 
@@ -21,8 +22,7 @@ _SCORES = ("ad", "ic")
 
 def shown_metrics(result: AblationResult, matched: bool) -> list[str]:
     """Return the AD and IC metrics of a result, largest share first, plain or area-matched."""
-    evaluation = result.evaluation
-    names = [] if evaluation is None else evaluation.metrics
+    names = [] if result.scores is None else list(result.scores.metrics)
     return [
         name
         for name in names
@@ -44,14 +44,14 @@ def heading(metric: str) -> str:
 
 
 def make_table(result: AblationResult) -> Group:
-    """Lay out cells by metrics, as an evaluation lays out methods; the notes stand below.
+    """Lay out cells by metrics, as `ttame evaluate` does methods; the notes stand below.
 
     The best mean of a column is bold; collapsed cells, in italics, take no part.
     """
     from rich.console import Group
     from rich.text import Text
 
-    parts = [] if result.evaluation is None else [result.evaluation.table(heading="cell")]
+    parts = [] if result.scores is None else [confidence_table(result.scores, heading="cell")]
     notes = [Text(line, style="yellow") for line in _notes(result)]
     return Group(*parts, Text(f"base: {result.base}", style="dim"), *notes)
 
@@ -103,6 +103,6 @@ def _notes(result: AblationResult) -> list[str]:
 
 
 def _photos(result: AblationResult) -> str:
-    if result.evaluation is None:
+    if result.scores is None:
         return ""
-    return f" over {result.evaluation.per_image['file'].nunique()} photos"
+    return f" over {result.scores.per_image['file'].nunique()} photos"

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ttame.benchmarking import collecting
-from ttame.benchmarking.benchmark_result import KEYS
+from ttame.benchmarking.benchmark_result import BenchmarkResult
+from ttame.benchmarking.comparisons import compare
 from ttame.benchmarking.conventions import COMMON, QUANTILE_RULES
 from ttame.benchmarking.engine import Record, compute
 from ttame.benchmarking.parallel import placed
 from ttame.benchmarking.plan import OWN, PhotoSet, Plan
-from ttame.benchmarking.results import Evaluation
 from ttame.benchmarking.settings import describe_classifier, versions
 from ttame.benchmarking.statistics import check_seed
 from ttame.errors import InputError
@@ -24,10 +24,8 @@ from ttame.metrics.measure import get_measure
 from ttame.metrics.shares import check_shares, image_seeds
 
 if TYPE_CHECKING:
-    import pandas as pd
     import torch
 
-    from ttame.backbone.contract import Backbone
     from ttame.benchmarking.records import Unit
     from ttame.explainer import Explainer
 
@@ -47,7 +45,7 @@ def evaluate(
     device: str | torch.device | None = None,
     progress: Callable[[int, int], None] | None = None,
     rule: str = "quantile",
-) -> Evaluation:
+) -> BenchmarkResult:
     """Score an explainer and other methods on photos, on the classifier's own predictions.
 
     Each method's map of the predicted class is min-max normalised (unless the method has a
@@ -72,8 +70,8 @@ def evaluate(
         rule: How shares are cut, ``"quantile"`` or ``"exact"``.
 
     Returns:
-        Every image's values, their means and intervals. Photos that cannot be read are left out
-        and listed in ``broken``.
+        Every image's values, their means, intervals and comparisons. Photos that cannot be read are
+        left out and listed in ``broken``.
 
     Raises:
         InputError: An argument is out of range, or a method's package is not installed.
@@ -113,22 +111,29 @@ def evaluate(
             if progress is not None and unit.method == plan.methods[-1].name:
                 progress(min((unit.batch + 1) * batch_size, len(photos)), len(photos))
     table = collecting.per_image_table(plan, records)
+    details = collecting.describe_methods(plan, records)
+    metrics = collecting.plan_metrics(plan)
     broken = collecting.broken_photos(plan, records)
-    evaluation = Evaluation(
-        per_image=_columns(table),
-        methods={method.name: _describe(method, backbone) for method in plan.methods},
-        broken=broken,
-        seed=seed,
+    rivals = [method.name for method in plan.methods if not method.control]
+    result = BenchmarkResult(
+        per_image=table,
+        methods=details,
+        metrics=metrics,
+        measures=collecting.describe_measures(plan),
+        timings=collecting.collect_times(plan, records),
+        comparisons=compare(table, rivals, metrics, seed),
         conventions=_conventions(shares, rule),
         provenance={
             "classifier": describe_classifier(backbone),
             "data": {"digest": data_digest(photos), "photos": len(photos), "broken": len(broken)},
             "versions": versions(),
         },
+        broken=broken,
+        seed=seed,
     )
     if out is not None:
-        evaluation.save(out)
-    return evaluation
+        result.save(out)
+    return result
 
 
 def _choose(methods: Sequence[str | Method]) -> tuple[Method, ...]:
@@ -142,24 +147,6 @@ def _choose(methods: Sequence[str | Method]) -> tuple[Method, ...]:
     return others
 
 
-def _columns(table: pd.DataFrame) -> pd.DataFrame:
-    """Put the columns into the order that evaluations are written in."""
-    keys = ["file", "class_index", "class_name", "probability", "method"]
-    metrics = [column for column in table.columns if column not in KEYS]
-    chosen: pd.DataFrame = table[[*keys, *metrics, "nan_map"]]
-    return chosen
-
-
-def _describe(method: Method, backbone: Backbone) -> dict[str, Any]:
-    return {
-        "title": method.title,
-        "paper": method.paper,
-        "control": method.control,
-        "normalisation": method.normalisation,
-        **method.details(backbone),
-    }
-
-
 def _conventions(shares: Sequence[float], rule: str) -> dict[str, Any]:
     return {
         "class": "the classifier's own prediction on the unmasked image",
@@ -171,5 +158,6 @@ def _conventions(shares: Sequence[float], rule: str) -> dict[str, Any]:
         "shares": [float(share) for share in shares],
         "quantile_rule": QUANTILE_RULES[rule],
         "scores": "in percent; mask_area in [0, 1]",
+        "interval": "95 % percentile bootstrap over images, 2000 resamples",
         **COMMON,
     }

@@ -78,6 +78,6 @@ def ablate(
     except KeyboardInterrupt:
         raise interrupted(out) from None
     stdout().print(result.table())
-    if result.evaluation is not None:
-        tell_left_out(result.evaluation.broken)
+    if result.scores is not None:
+        tell_left_out(result.scores.broken)
     say(f"results in {out}, the table in ablation.md, the picture in ablation.png")

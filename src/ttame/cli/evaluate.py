@@ -33,9 +33,7 @@ def evaluate(
         typer.Option("--methods", help="Compare with: names separated by commas (ttame methods)."),
     ] = None,
     images: ImagesOption = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder for results.json and per_image.csv.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the results.")] = None,
     shares: Annotated[
         str, typer.Option("--shares", help="Percent of the pixels that stay, most important first.")
     ] = "100,50,15",
@@ -58,12 +56,13 @@ def evaluate(
     photos = list_photos(data)
     loaded = load_explainer(explainer, model, weights, device, force)
 
+    from ttame.benchmarking.confidence_table import confidence_table
     from ttame.benchmarking.evaluation import DEFAULT_METHODS
     from ttame.benchmarking.evaluation import evaluate as run_evaluation
 
     with progress_bar() as bar:
         task = bar.add_task("photos", total=None)
-        evaluation = run_evaluation(
+        result = run_evaluation(
             loaded,
             photos,
             methods=DEFAULT_METHODS if wanted is None else wanted,
@@ -75,7 +74,7 @@ def evaluate(
             out=out,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    stdout().print(evaluation.table())
-    tell_left_out(evaluation.broken)
+    stdout().print(confidence_table(result))
+    tell_left_out(result.broken)
     if out is not None:
         say(f"results in {out}")

@@ -1,4 +1,4 @@
-"""An evaluation as a table for the terminal."""
+"""Average drop, increase in confidence and mask area as one small table for the terminal."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
+    from ttame.benchmarking.benchmark_result import BenchmarkResult
     from ttame.benchmarking.means import Mean
-    from ttame.benchmarking.results import Evaluation
 
 _MATCHED = "_matched"
 _AREA = "mask_area"
 
 
-def make_table(
-    evaluation: Evaluation, scores: Sequence[str] = ("ad", "ic"), heading: str = "method"
+def confidence_table(
+    result: BenchmarkResult, scores: Sequence[str] = ("ad", "ic"), heading: str = "method"
 ) -> Table:
     """Lay out methods by metrics: plain scores first, then area-matched ones.
 
@@ -29,7 +29,7 @@ def make_table(
     italics, do not take part: keeping the whole image has a perfect AD.
 
     Args:
-        evaluation: What to show.
+        result: What to show.
         scores: Some of ``"ad"``, ``"ic"`` and ``"ag"``.
         heading: What the lines are.
 
@@ -43,10 +43,10 @@ def make_table(
     for score in scores:
         if score not in CONFIDENCE_METRICS:
             raise unknown_name("score", score, CONFIDENCE_METRICS)
-    means = evaluation.means()
-    plain = [m for m in evaluation.metrics if _score(m) in scores and not m.endswith(_MATCHED)]
-    rivals = [m for m, details in evaluation.methods.items() if not details.get("control")]
-    table = Table(caption=_caption(evaluation), box=box.SIMPLE)
+    means = result.means()
+    plain = [m for m in result.metrics if _score(m) in scores and not m.endswith(_MATCHED)]
+    rivals = [m for m, details in result.methods.items() if not details.get("control")]
+    table = Table(caption=_caption(result), box=box.SIMPLE)
     table.add_column(heading)
     for metric in [*plain, _AREA]:
         table.add_column(_heading(metric), justify="right")
@@ -55,9 +55,9 @@ def make_table(
         (", area-matched", [metric + _MATCHED for metric in plain]),
     ):
         best = {metric: best_methods(means, rivals, metric) for metric in columns}
-        for method, details in evaluation.methods.items():
+        for method, details in result.methods.items():
             title = escape(f"{details.get('title', method)}{group}")
-            cells = [_cell(means[method][m], m == _AREA, method in best[m]) for m in columns]
+            cells = [_cell(means[method].get(m), m == _AREA, method in best[m]) for m in columns]
             table.add_row(f"[italic]{title}[/]" if details.get("control") else title, *cells)
         table.add_section()
     return table
@@ -68,7 +68,7 @@ def best_methods(
 ) -> frozenset[str]:
     """Return who has the best mean; nobody where there is no rival or neither end is better."""
     kind = CONFIDENCE_METRICS.get(_score(metric))
-    rivalling = {method: means[method][metric] for method in rivals}
+    rivalling = {method: means[method][metric] for method in rivals if metric in means[method]}
     return leaders(rivalling, None if kind is None else kind.higher_is_better)
 
 
@@ -84,12 +84,14 @@ def _heading(metric: str) -> str:
     return f"{_score(metric).upper()} {metric.partition('_')[2]} %\n[dim]{better}[/]"
 
 
-def _cell(mean: Mean, is_area: bool, best: bool) -> str:
+def _cell(mean: Mean | None, is_area: bool, best: bool) -> str:
+    if mean is None:
+        return "-"
     centre, low, high = (f"{value:.{2 if is_area else 1}f}" for value in mean[:3])
     return f"{f'[bold]{centre}[/]' if best else centre}\n[dim]{low}-{high}[/]"
 
 
-def _caption(evaluation: Evaluation) -> str:
-    images = evaluation.per_image["file"].nunique()
-    broken = f", {len(evaluation.broken)} unreadable left out" if evaluation.broken else ""
+def _caption(result: BenchmarkResult) -> str:
+    images = result.per_image["file"].nunique()
+    broken = f", {len(result.broken)} unreadable left out" if result.broken else ""
     return f"{images} images{broken}; means over their 95 % bootstrap intervals"

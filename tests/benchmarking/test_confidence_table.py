@@ -6,8 +6,10 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from ttame.benchmarking.results import Evaluation
+from ttame.benchmarking.benchmark_result import BenchmarkResult
+from ttame.benchmarking.confidence_table import confidence_table
 from ttame.errors import UnknownNameError
+from ttame.metrics.measure import Metric
 
 METHODS = {
     "ttame": {"title": "T-TAME"},
@@ -16,7 +18,16 @@ METHODS = {
 }
 
 
-def evaluation(drop=(10.0, 20.0, 0.0)):
+METRICS = {
+    "ad_50": Metric("AD 50 %", False, "%"),
+    "ic_50": Metric("IC 50 %", True, "%"),
+    "ad_50_matched": Metric("AD 50 %, area-matched", False, "%"),
+    "ic_50_matched": Metric("IC 50 %, area-matched", True, "%"),
+    "mask_area": Metric("mask area", None),
+}
+
+
+def scores(drop=(10.0, 20.0, 0.0)):
     rows = [
         {
             "file": file,
@@ -31,7 +42,12 @@ def evaluation(drop=(10.0, 20.0, 0.0)):
         for method, value in zip(METHODS, drop, strict=True)
         for file in ("a", "b")
     ]
-    return Evaluation(pd.DataFrame(rows), METHODS, broken=(("c", "empty"),))
+    return BenchmarkResult(
+        pd.DataFrame(rows),
+        METHODS,
+        METRICS,
+        broken=(("c", "empty"),),
+    )
 
 
 def render(table):
@@ -42,7 +58,7 @@ def render(table):
 
 
 def test_best_is_bold_without_the_controls():
-    text = render(evaluation().table())
+    text = render(confidence_table(scores()))
     assert "\x1b[1m10.0\x1b[0m" in text  # lower AD
     assert "\x1b[1m60.0\x1b[0m" in text  # higher IC
     assert "\x1b[1m0.0\x1b[0m" not in text
@@ -53,20 +69,22 @@ def test_best_is_bold_without_the_controls():
 
 
 def test_scores_can_be_chosen():
-    text = render(evaluation().table(scores=["ad"]))
+    text = render(confidence_table(scores(), scores=["ad"]))
     assert "AD 50 %" in text
     assert "IC 50 %" not in text
     with pytest.raises(UnknownNameError, match="ad"):
-        evaluation().table(scores=["add"])
+        confidence_table(scores(), scores=["add"])
 
 
 def test_nan_values_are_left_out_and_counted():
-    both = evaluation((math.nan, 20.0, 0.0))
-    summary = both.summary()
-    assert summary.loc[("ttame", "ad_50"), "n"] == 0
-    assert summary.loc[("gradcam", "ad_50"), "n"] == 2
-    assert both.to_dict()["methods"]["ttame"]["ad_50"]["mean"] is None
-    both.per_image.loc[0, "ad_50"] = 30.0
-    assert both.means()["ttame"]["ad_50"] == (30.0, 30.0, 30.0, 1)
+    both = scores((math.nan, 20.0, 0.0))
+    assert "ad_50" not in both.means()["ttame"]
+    assert both.summary().loc[("gradcam", "ad_50"), "n"] == 2
+    row = next(line for line in render(confidence_table(both)).splitlines() if "T-TAME" in line)
+    assert " - " in row
+    assert "nan" not in row
+    one = scores((math.nan, 20.0, 0.0))
+    one.per_image.loc[0, "ad_50"] = 30.0
+    assert one.means()["ttame"]["ad_50"] == (30.0, 30.0, 30.0, 1)
     with pytest.raises(UnknownNameError, match="ttame"):
         both.values("tame")
