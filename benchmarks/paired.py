@@ -15,7 +15,8 @@ from pathlib import Path
 import pandas as pd
 
 from ttame.benchmarking.halves import HALVES, half_of
-from ttame.benchmarking.means import column_means
+from ttame.benchmarking.markdown import markdown_row
+from ttame.benchmarking.means import check_metrics, column_means
 
 METRICS = [
     f"{kind}_{share}{matched}"
@@ -58,15 +59,20 @@ def main() -> None:
     if differing.any():
         raise SystemExit(f"{differing.sum()} photos were explained for different classes")
     metrics = args.metrics.split(",")
+    check_metrics(metrics, [name for name in first.columns if name in second.columns])
     tables = [table.loc[both, metrics] for table in (first, second)]
-    one, two, difference = map(column_means, [*tables, tables[0] - tables[1]])
-    print(f"{len(both)} photos\n\n| metric | first | second | first - second |\n|---|---|---|---|")
+    missing = (tables[0] - tables[1]).isna()
+    one, two, difference = map(
+        column_means, [*(table.mask(missing) for table in tables), tables[0] - tables[1]]
+    )
+    print("| metric | photos | first | second | first - second |\n|---|---|---|---|---|")
     for metric in metrics:
-        mean, low, high, _ = difference[metric]
-        print(
-            f"| {metric} | {one[metric].mean:.1f} | {two[metric].mean:.1f} "
-            f"| {mean:+.1f} [{low:.1f}, {high:.1f}] |"
-        )
+        mean, low, high, photos = difference[metric]
+        digits = 3 if metric == "mask_area" else 1
+        values = [one[metric].mean, two[metric].mean]
+        cells = [metric, str(photos), *(f"{value:.{digits}f}" for value in values)]
+        cells.append(f"{mean:+.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]")
+        print(markdown_row(cells))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ unless asked for, so that the difference from the exact solution can be told; ou
 default tolerance.
 
 Masks: `map` removes the top of a smooth map of 7 x 7 cells, as usual explanations are, `random`
-single pixels.
+single pixels. "After torch's work": right after an operation of torch, whose threads (libgomp's) go
+on waiting busily for some milliseconds on the cores of those that fill; else they are at rest.
 
 python benchmarks/road.py [--batch 16] [--rounds 7] [--threads 2] [--noise 0.01]
     [--device cpu]

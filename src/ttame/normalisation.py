@@ -22,6 +22,8 @@ _EVEN = 1e-6
 def without_nan(maps: Tensor) -> tuple[Tensor, Tensor]:
     """Replace every map that holds a NaN or an infinity by zeros, and say which ones did.
 
+    So is one whose values lie further apart than float32 reaches: it has no place in [0, 1].
+
     Args:
         maps: (..., H, W), any range.
 
@@ -33,7 +35,8 @@ def without_nan(maps: Tensor) -> tuple[Tensor, Tensor]:
         >>> maps.tolist(), replaced.tolist()
         ([[[1.0, 2.0]], [[0.0, 0.0]]], [False, True])
     """
-    replaced = ~torch.isfinite(maps).all(dim=-1).all(dim=-1)
+    values = maps.float()
+    replaced = ~torch.isfinite(values.amax(dim=(-2, -1)) - values.amin(dim=(-2, -1)))
     return maps.masked_fill(replaced[..., None, None], 0), replaced
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,7 +14,8 @@ from references.slow_scores import slow_scores
 from tiny_backbone import tiny_backbone, tiny_photos
 from ttame.benchmarking.benchmark_result import KEYS, BenchmarkResult
 from ttame.benchmarking.evaluation import evaluate
-from ttame.errors import ImageError, InputError, UnknownNameError
+from ttame.benchmarking.halves import half_of
+from ttame.errors import BackboneError, ImageError, InputError, UnknownNameError
 from ttame.images.listing import list_photos
 from ttame.images.reading import read_image
 from ttame.methods.registry import Method
@@ -145,6 +147,27 @@ def test_nan_and_constant_maps_count_as_black_images(explainer, photos):
     assert evaluation.to_dict()["details"]["nan"]["nan_maps"] == 4
 
 
+def test_a_method_that_fails_ends_it_and_nothing_is_written(explainer, photos, tmp_path):
+    def fail(backbone, images, classes):
+        raise BackboneError("no such layer")
+
+    with pytest.raises(BackboneError, match="no such layer"):
+        evaluate(explainer, photos, methods=[Method("bad", "Bad", fail)], out=tmp_path / "out")
+    assert not (tmp_path / "out" / "results.json").exists()
+
+
+def test_a_map_too_wide_for_float32_counts_as_zeros(explainer, photos):
+    def wide(backbone, images, classes):
+        maps = images[:, :1, :4, :4].clone()
+        maps[0, 0, 0, :2] = torch.tensor([-3e38, 3e38])
+        return maps
+
+    values = evaluate(explainer, photos, methods=[Method("wide", "Wide", wide)], batch_size=8)
+    rows = values.per_image.query("method == 'wide'")
+    assert rows["nan_map"].tolist() == [True] + [False] * 7
+    assert not rows[COLUMNS].isna().any().any()
+
+
 def test_one_image(explainer, photos):
     evaluation = evaluate(explainer, sorted(photos.iterdir())[0], methods=[])
     summary = evaluation.summary()
@@ -190,7 +213,14 @@ def test_results_file_layout(explainer, photos, tmp_path):
     assert json.dumps(again.to_dict()) == json.dumps(evaluation.to_dict())
     compared = again.comparisons["metrics"]["ad_50"]["methods"]
     assert len(compared) == 1
-    assert set(again.of_half("choosing").per_image["half"]) <= {"choosing"}
+    files = [file for file in table["file"] if half_of(Path(file).name) == "choosing"]
+    half = again.of_half("choosing")
+    assert 0 < len(half.per_image) < len(table)
+    assert list(half.per_image["file"]) == files
+    assert half.comparisons != again.comparisons
+    (folder / "settings.json").write_text("{}")
+    with pytest.raises(InputError, match="holds a benchmark"):
+        evaluate(explainer, photos, out=folder)
 
 
 def test_broken_photos_are_listed_and_left_out(explainer, photos, evaluation, tmp_path):

@@ -229,6 +229,17 @@ def test_without_numba_torch_solves(monkeypatch):
         imputation._compiled_fill.cache_clear()
 
 
+@pytest.mark.usefixtures("solver")
+def test_noise_is_the_same_under_another_default_type():
+    images, removed = photos(1, (20, 24)), masks("blobs", 1, (20, 24), 0.4)
+    usual = impute(images, removed, [3])
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(impute(images, removed, [3]), usual)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_wrong_shapes_and_noise_are_refused():
     images = photos(2, (8, 8))
     for noise in (-0.01, float("nan"), float("inf")):

@@ -8,7 +8,7 @@ from tiny_cases import make_case
 from ttame.errors import InputError
 from ttame.metrics.measure import get_measure
 from ttame.metrics.perturbation import removal_ranks
-from ttame.metrics.road import first_to_go, road
+from ttame.metrics.road import first_to_go, kept_curve, road
 
 pytest.importorskip("scipy")
 from references.slow_road import slow_imputation, slow_removal
@@ -104,3 +104,16 @@ def test_what_is_declared_is_given():
     assert get_measure("road").options["shares"] == (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9)
     with pytest.raises(InputError, match="shares"):
         road(make_case(images=1), shares=(0.0,))
+
+
+@pytest.mark.parametrize(
+    ("activation", "expected"), [("softmax", [100, 0, None]), ("sigmoid", [100, 0, None])]
+)
+def test_the_curve_of_a_class_that_stays_goes_and_is_no_number(activation, expected):
+    kept, lost = [2.0, 1.0], [-1.0, 3.0]
+    logits = torch.tensor([[kept, lost, [float("nan"), 0.0]]])
+    curve = kept_curve(logits, torch.tensor([0]), activation)[0].tolist()
+    assert [None if value != value else value for value in curve] == expected
+    # Of several labels, one that is likely stays though another is likelier.
+    both = torch.tensor([[[1.0, 4.0]]])
+    assert kept_curve(both, torch.tensor([0]), activation).item() == (activation == "sigmoid") * 100

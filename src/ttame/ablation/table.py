@@ -84,6 +84,8 @@ def _block(result: AblationResult, title: str, metrics: Sequence[str]) -> list[s
 def _cell(result: AblationResult, name: str, metric: str) -> str:
     digits = 3 if metric == AREA else 1
     mean = result.means[name][metric]
+    if not mean.n:
+        return "-"
     text = f"{mean.mean:.{digits}f} [{mean.low:.{digits}f}, {mean.high:.{digits}f}]"
     difference = result.differences.get(name, {}).get(metric)
     if difference is None:

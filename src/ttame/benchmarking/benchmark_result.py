@@ -56,8 +56,9 @@ class BenchmarkResult:
         timings: What the clock said, and the peaks of memory; never quite the same twice.
         comparisons: See :func:`ttame.benchmarking.comparisons.compare`.
         conventions: Under which conventions the numbers were taken.
-        provenance: ``classifier``, ``data``, ``versions``, ``command``, ``settings``, and
-            ``left_out``, methods and measures that a run of all could not take, with the reason.
+        provenance: ``classifier``, ``data`` and ``versions``; of a benchmark also ``command``,
+            ``settings`` and ``left_out``, methods and measures that a run of all could not take,
+            with the reason.
         broken: Files that could not be read, and why.
         seed: Seed of order, ties, bootstrap and permutations.
     """
@@ -174,12 +175,13 @@ class BenchmarkResult:
         folder = Path(folder)
         if not (folder / "results.json").is_file():
             raise InputError(
-                f"expected a folder with a finished benchmark, but {folder} has no results.json; "
-                "run `ttame benchmark --out` first, with --resume if it was cut off"
+                f"expected a folder with finished scores, but {folder} has no results.json; run "
+                "`ttame evaluate --out`, or `ttame benchmark --out` (with --resume if it was cut "
+                "off)"
             )
         results = _read_json(folder / "results.json")
         try:
-            if results.pop("format") != FORMAT:
+            if results.pop("format") != FORMAT or "metrics" not in results:
                 raise StorageError(f"{folder} was written by another version; run it again")
             metrics = {name: Metric(**values) for name, values in results.pop("metrics").items()}
             results.pop("methods")

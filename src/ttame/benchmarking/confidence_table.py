@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ttame.benchmarking.means import leaders
+from ttame.benchmarking.benchmark_table import best_methods
 from ttame.errors import unknown_name
 from ttame.metrics.faithfulness import CONFIDENCE_METRICS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from rich.table import Table
 
@@ -45,7 +45,6 @@ def confidence_table(
             raise unknown_name("score", score, CONFIDENCE_METRICS)
     means = result.means()
     plain = [m for m in result.metrics if _score(m) in scores and not m.endswith(_MATCHED)]
-    rivals = [m for m, details in result.methods.items() if not details.get("control")]
     table = Table(caption=_caption(result), box=box.SIMPLE)
     table.add_column(heading)
     for metric in [*plain, _AREA]:
@@ -54,22 +53,13 @@ def confidence_table(
         ("", [*plain, _AREA]),
         (", area-matched", [metric + _MATCHED for metric in plain]),
     ):
-        best = {metric: best_methods(means, rivals, metric) for metric in columns}
+        best = {metric: best_methods(result, metric) for metric in columns}
         for method, details in result.methods.items():
             title = escape(f"{details.get('title', method)}{group}")
             cells = [_cell(means[method].get(m), m == _AREA, method in best[m]) for m in columns]
             table.add_row(f"[italic]{title}[/]" if details.get("control") else title, *cells)
         table.add_section()
     return table
-
-
-def best_methods(
-    means: Mapping[str, Mapping[str, Mean]], rivals: Sequence[str], metric: str
-) -> frozenset[str]:
-    """Return who has the best mean; nobody where there is no rival or neither end is better."""
-    kind = CONFIDENCE_METRICS.get(_score(metric))
-    rivalling = {method: means[method][metric] for method in rivals if metric in means[method]}
-    return leaders(rivalling, None if kind is None else kind.higher_is_better)
 
 
 def _score(metric: str) -> str:

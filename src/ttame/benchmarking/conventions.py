@@ -18,9 +18,10 @@ COMMON: Mapping[str, str] = MappingProxyType(
         "matched": "the resized map is replaced by its pixel ranks, uniform in [0, 1], ties in "
         "seeded random order, before it is cut",
         "nan_maps": "a map with NaN or infinity counts as all zeros",
+        "interval": "95 % percentile bootstrap over images, 2000 resamples",
     }
 )
-"""Shared by an evaluation and a benchmark."""
+"""Shared by ``ttame evaluate`` and ``ttame benchmark``."""
 
 BENCHMARK: Mapping[str, str] = MappingProxyType(
     {
@@ -42,7 +43,6 @@ BENCHMARK: Mapping[str, str] = MappingProxyType(
         "method that brings another one than minmax keeps it. Then resized to the input by the "
         "upsampling in the settings, bilinear with align_corners=False; an own upsampling of an "
         "explainer comes first: with nearest, its masks have the input's size already",
-        "interval": "95 % percentile bootstrap over images, 2000 resamples",
         "photos": "in seeded random order; slow methods and measures are given the first "
         "slow_images, and measures that explain again are taken of slow methods on a fifth of them",
         "marked": "photos with boxes or segmentation masks are squashed to the classifier's input, "

@@ -13,7 +13,7 @@ from ttame.benchmarking.conventions import COMMON, QUANTILE_RULES
 from ttame.benchmarking.engine import Record, compute
 from ttame.benchmarking.parallel import placed
 from ttame.benchmarking.plan import OWN, PhotoSet, Plan
-from ttame.benchmarking.settings import describe_classifier, versions
+from ttame.benchmarking.settings import SETTINGS, describe_classifier, versions
 from ttame.benchmarking.statistics import check_seed
 from ttame.errors import InputError
 from ttame.files import check_writable
@@ -74,7 +74,10 @@ def evaluate(
         left out and listed in ``broken``.
 
     Raises:
-        InputError: An argument is out of range, or a method's package is not installed.
+        InputError: An argument is out of range, a method's package is not installed, or ``out``
+            holds a benchmark.
+        BackboneError: A method cannot explain this classifier. That, and whatever else a method
+            raises, ends the evaluation; nothing is written.
         ImageError: No photo can be read.
         StorageError: ``out`` cannot be written.
     """
@@ -83,6 +86,8 @@ def evaluate(
     check_seed(seed)
     if out is not None:
         check_writable(out)
+        if (Path(out) / SETTINGS).exists():
+            raise InputError(f"{out} holds a benchmark or an ablation; choose another folder")
     photos = list_photos(data)
     if images is not None:
         photos = sample(photos, images, seed)
@@ -158,6 +163,5 @@ def _conventions(shares: Sequence[float], rule: str) -> dict[str, Any]:
         "shares": [float(share) for share in shares],
         "quantile_rule": QUANTILE_RULES[rule],
         "scores": "in percent; mask_area in [0, 1]",
-        "interval": "95 % percentile bootstrap over images, 2000 resamples",
         **COMMON,
     }

@@ -22,7 +22,8 @@ def markdown_table(
 
     The best mean of a column is bold; controls take no part. A column that has fewer photos than
     others tells their number in its head, a mean over still fewer tells its own. A method that was
-    not possible or failed has a row of dashes; one that was, but has none of these values, no row.
+    not possible or failed has a row of dashes; one that worked but has none of these values has no
+    row.
 
     Args:
         result: What to show.
@@ -62,20 +63,16 @@ def markdown_table(
         impossible = details.get("status", "ok") != "ok"
         if not impossible and not any(name in means[method] for name in metrics):
             continue
-        cells = (
-            ["-"] * len(metrics)
-            if impossible
-            else [
-                _cell(
-                    means[method].get(name),
-                    digits=1 if result.metrics[name].unit == "%" else 2,
-                    best=method in best[name],
-                    most=most[name],
-                    intervals=intervals,
-                )
-                for name in metrics
-            ]
-        )
+        cells = [
+            _cell(
+                means[method].get(name),
+                digits=1 if result.metrics[name].unit == "%" else 2,
+                best=method in best[name],
+                most=most[name],
+                intervals=intervals,
+            )
+            for name in metrics
+        ]
         mark = " (control)" if details.get("control") else ""
         lines.append(markdown_row([f"{details.get('title', method)}{mark}", *cells]))
     return "\n".join(lines)
@@ -94,7 +91,7 @@ def markdown_row(cells: Iterable[str]) -> str:
 
 def _cell(mean: Mean | None, *, digits: int, best: bool, most: int, intervals: bool) -> str:
     if mean is None:
-        return ""
+        return "-"
     # Rounded first: "-0.0" would be read as something.
     middle, low, high = (f"{round(v, digits) + 0.0:.{digits}f}" for v in mean[:3])
     text = f"**{middle}**" if best else middle

@@ -141,10 +141,19 @@ def leaders(means: Mapping[str, Mean], higher_is_better: bool | None) -> frozens
     most = max(mean.n for mean in known.values())
     values = {name: mean.mean for name, mean in known.items() if mean.n == most}
     target = max(values.values()) if higher_is_better else min(values.values())
-    # Methods that give the same map by other ways differ by rounding; no digit shown tells.
-    return frozenset(
-        n for n, value in values.items() if math.isclose(value, target, rel_tol=1e-6, abs_tol=1e-9)
-    )
+    return frozenset(name for name, value in values.items() if are_equal(value, target))
+
+
+def are_equal(one: float, other: float) -> bool:
+    """Say whether means are the same but for rounding, of which no digit shown tells.
+
+    Methods that give the same map by other ways differ by so much.
+
+    Example:
+        >>> are_equal(70.70595215, 70.70595292), are_equal(70.706, 70.707)
+        (True, False)
+    """
+    return math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-9)
 
 
 def best_of(means: Mapping[str, Mean], higher_is_better: bool) -> str | None:

@@ -76,8 +76,9 @@ class Case:
 
     def __post_init__(self) -> None:
         for name, values in (("maps", self.maps), ("masks", self.masks)):
-            wrong = without_nan(values)[1].nonzero().flatten().tolist()
-            if wrong:
+            finite = torch.isfinite(values).flatten(1).all(dim=1)
+            if not bool(finite.all()):
+                wrong = (~finite).nonzero().flatten().tolist()
                 raise InputError(
                     f"expected finite {name}, got NaN or infinity in those of the images {wrong}; "
                     "decide what they count as (ttame.normalisation.without_nan: all zeros)"

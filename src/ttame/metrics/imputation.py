@@ -75,7 +75,8 @@ def impute(
 
     def drawn(number: int, count: int) -> Tensor:
         generator = torch.Generator(images.device).manual_seed(seeds[number])
-        values = torch.empty((images.shape[1], count), device=images.device)
+        shape = (images.shape[1], count)
+        values = torch.empty(shape, dtype=torch.float32, device=images.device)
         return values.normal_(0, noise, generator=generator)
 
     filled = _solve(images, holes, tolerance, drawn if noise else None)

@@ -166,7 +166,7 @@ def _laid_out(values: Tensor) -> Tensor:
 
 
 def _kernels(kernel: tuple[tuple[float, ...], ...], like: Tensor) -> Tensor:
-    return torch.tensor(kernel, device=like.device).repeat(like.shape[1], 1, 1, 1)
+    return torch.tensor(kernel, dtype=like.dtype, device=like.device).repeat(like.shape[1], 1, 1, 1)
 
 
 def _sums(values: Tensor, stencil: Tensor) -> Tensor:
@@ -190,7 +190,9 @@ def _interpolated(coarse: Tensor, grid: _Grid) -> Tensor:
 def _inverse(mask: Tensor, diagonal: Tensor) -> Tensor:
     """Invert the equations of a small grid: (N, h * w, h * w), 0 for the known pixels."""
     height, width = mask.shape[2:]
-    unit = torch.eye(height * width, device=mask.device).view(1, -1, height, width)
+    unit = torch.eye(height * width, dtype=mask.dtype, device=mask.device).view(
+        1, -1, height, width
+    )
     links = _sums(unit, _kernels(_WEIGHTS, unit)).flatten(2)
     flat = mask[0].flatten(1)
     pairs = flat[:, :, None] * flat[:, None]

@@ -181,11 +181,18 @@ def _costs(result: BenchmarkResult) -> Html:
         "Each measure of it, ms per image": measure_columns(result),
     }
     methods = table_methods(result)
-    return join(*(score_table({title: group}, methods) for title, group in groups.items() if group))
+    return join(
+        *(
+            join(element("h3", title), score_table({title: group}, methods))
+            for title, group in groups.items()
+            if group
+        )
+    )
 
 
 def _methods(result: BenchmarkResult) -> Html:
     entries = []
+    most = max((int(details.get("photos") or 0) for details in result.methods.values()), default=0)
     for name, details in table_methods(result).items():
         told = {
             key: value
@@ -196,7 +203,8 @@ def _methods(result: BenchmarkResult) -> Html:
         if details["reason"]:
             told["status"] = details["reason"]
         kind = " (control)" if details.get("control") else ""
-        few = ", on fewer photos because it is slow" if details.get("slow") else ""
+        fewer = details.get("slow") and int(details.get("photos") or 0) < most
+        few = ", on fewer photos because it is slow" if fewer else ""
         heading = f"{details.get('title') or name}{kind}{few}"
         entries.append(join(element("dt", heading), element("dd", nested(told))))
     return element("dl", *entries, class_="plain")

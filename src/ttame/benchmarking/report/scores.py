@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ttame.benchmarking.means import Mean, leaders
+from ttame.benchmarking.means import Mean, are_equal, leaders
 from ttame.benchmarking.plan import OWN
 from ttame.benchmarking.report.families import MAIN_METRICS, by_family, packed
 from ttame.benchmarking.report.markup import Html, element, join
@@ -214,12 +214,14 @@ def _controls_ahead(
     for column in group:
         if not column.best:
             continue
-        target = column.cells[next(iter(column.best))].mean
         sign = 1 if column.higher_is_better else -1
+        target = sign * max(sign * column.cells[name].mean for name in column.best)
         ahead = [
             f"{methods[name].get('title') or name} {shown(mean.mean, column.digits)}"
             for name, mean in column.cells.items()
-            if methods[name].get("control") and sign * (mean.mean - target) > 0
+            if methods[name].get("control")
+            and sign * (mean.mean - target) > 0
+            and not are_equal(mean.mean, target)
         ]
         if ahead:
             told.append(f"{column.title} ({', '.join(ahead)})")
