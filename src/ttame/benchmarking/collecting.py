@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ttame.benchmarking.benchmark_result import KEYS
+from ttame.benchmarking.benchmark_result import KEYS, BenchmarkResult
+from ttame.benchmarking.comparisons import compare
 from ttame.benchmarking.halves import half_of
 from ttame.benchmarking.means import finite
 from ttame.benchmarking.records import plain
@@ -57,6 +58,38 @@ def trouble(plan: Plan, records: Records) -> dict[str, str]:
         if "error" in records.get(unit, {}):
             found.setdefault(unit.method, ": ".join(records[unit]["error"]))
     return found
+
+
+def make_result(
+    plan: Plan, records: Records, conventions: Mapping[str, Any], provenance: Mapping[str, Any]
+) -> BenchmarkResult:
+    """Put together what was computed: values, descriptions, curves, times and comparisons.
+
+    Args:
+        plan: What was to be computed.
+        records: What was.
+        conventions: Under which the numbers were taken.
+        provenance: Of classifier, data and versions.
+
+    Raises:
+        ImageError: No photo could be read.
+    """
+    table = per_image_table(plan, records)
+    metrics = plan_metrics(plan)
+    rivals = [method.name for method in plan.methods if not method.control]
+    return BenchmarkResult(
+        per_image=table,
+        methods=describe_methods(plan, records),
+        metrics=metrics,
+        measures=describe_measures(plan),
+        curves=mean_curves(plan, records),
+        timings=collect_times(plan, records),
+        comparisons=compare(table, rivals, metrics, plan.seed),
+        conventions=conventions,
+        provenance=provenance,
+        broken=broken_photos(plan, records),
+        seed=plan.seed,
+    )
 
 
 def per_image_table(plan: Plan, records: Records) -> pd.DataFrame:

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ttame.benchmarking import collecting
-from ttame.benchmarking.benchmark_result import BenchmarkResult
-from ttame.benchmarking.comparisons import compare
 from ttame.benchmarking.conventions import COMMON, QUANTILE_RULES
 from ttame.benchmarking.engine import Record, compute
 from ttame.benchmarking.parallel import placed
@@ -26,6 +24,7 @@ from ttame.metrics.shares import check_shares, image_seeds
 if TYPE_CHECKING:
     import torch
 
+    from ttame.benchmarking.benchmark_result import BenchmarkResult
     from ttame.benchmarking.records import Unit
     from ttame.explainer import Explainer
 
@@ -115,27 +114,13 @@ def evaluate(
             records[unit] = record or {}
             if progress is not None and unit.method == plan.methods[-1].name:
                 progress(min((unit.batch + 1) * batch_size, len(photos)), len(photos))
-    table = collecting.per_image_table(plan, records)
-    details = collecting.describe_methods(plan, records)
-    metrics = collecting.plan_metrics(plan)
     broken = collecting.broken_photos(plan, records)
-    rivals = [method.name for method in plan.methods if not method.control]
-    result = BenchmarkResult(
-        per_image=table,
-        methods=details,
-        metrics=metrics,
-        measures=collecting.describe_measures(plan),
-        timings=collecting.collect_times(plan, records),
-        comparisons=compare(table, rivals, metrics, seed),
-        conventions=_conventions(shares, rule),
-        provenance={
-            "classifier": describe_classifier(backbone),
-            "data": {"digest": data_digest(photos), "photos": len(photos), "broken": len(broken)},
-            "versions": versions(),
-        },
-        broken=broken,
-        seed=seed,
-    )
+    provenance = {
+        "classifier": describe_classifier(backbone),
+        "data": {"digest": data_digest(photos), "photos": len(photos), "broken": len(broken)},
+        "versions": versions(),
+    }
+    result = collecting.make_result(plan, records, _conventions(shares, rule), provenance)
     if out is not None:
         result.save(out)
     return result

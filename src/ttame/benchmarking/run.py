@@ -24,7 +24,6 @@ from ttame.benchmarking.choosing import (
     mark_slow,
     photo_set,
 )
-from ttame.benchmarking.comparisons import compare
 from ttame.benchmarking.computing import Progress, compute_missing
 from ttame.benchmarking.engine import try_options
 from ttame.benchmarking.lock import in_turn, one_run
@@ -303,32 +302,17 @@ def _result(
 ) -> BenchmarkResult:
     collecting.check_finished(plan, records)
     settings = content["settings"]
-    table = collecting.per_image_table(plan, records)
-    metrics = collecting.plan_metrics(plan)
-    broken = collecting.broken_photos(plan, records)
-    rivals = [method.name for method in plan.methods if not method.control]
     judged = {} if plan.judge is None else {"judge": settings["judge"]}
-    return BenchmarkResult(
-        per_image=table,
-        methods=collecting.describe_methods(plan, records),
-        metrics=metrics,
-        measures=collecting.describe_measures(plan),
-        curves=collecting.mean_curves(plan, records),
-        timings=collecting.collect_times(plan, records),
-        comparisons=compare(table, rivals, metrics, plan.seed),
-        conventions=conventions.BENCHMARK,
-        provenance={
-            "classifier": settings["classifier"],
-            **judged,
-            "data": settings["data"],
-            "versions": settings["versions"],
-            "command": content.get("command", ""),
-            "left_out": dict(missing),
-            "settings": {name: settings[name] for name in _SETTINGS},
-        },
-        broken=broken,
-        seed=plan.seed,
-    )
+    provenance = {
+        "classifier": settings["classifier"],
+        **judged,
+        "data": settings["data"],
+        "versions": settings["versions"],
+        "command": content.get("command", ""),
+        "left_out": dict(missing),
+        "settings": {name: settings[name] for name in _SETTINGS},
+    }
+    return collecting.make_result(plan, records, conventions.BENCHMARK, provenance)
 
 
 def _report(result: BenchmarkResult, plan: Plan, folder: Path, device: torch.device) -> None:
