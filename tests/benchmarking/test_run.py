@@ -153,7 +153,7 @@ def test_what_is_saved_is_read_back(saved, tmp_path):
     loaded.save(tmp_path)
     for name in ("results.json", "per_image.csv", "comparisons.json", "timings.json"):
         assert (tmp_path / name).read_bytes() == (out / name).read_bytes()
-    with pytest.raises(InputError, match="finished benchmark"):
+    with pytest.raises(InputError, match="finished scores"):
         BenchmarkResult.load(tmp_path / "nowhere")
 
 
