@@ -169,7 +169,7 @@ class BenchmarkResult:
         """Read what :meth:`save` wrote.
 
         Raises:
-            InputError: The folder holds no finished benchmark.
+            InputError: The folder holds no finished scores.
             StorageError: A file is damaged or of another version.
         """
         folder = Path(folder)
