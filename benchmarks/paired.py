@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from ttame.benchmarking.halves import HALVES, half_of
+from ttame.benchmarking.benchmark_result import BenchmarkResult
+from ttame.benchmarking.halves import HALVES
 from ttame.benchmarking.markdown import markdown_row
 from ttame.benchmarking.means import check_metrics, column_means
 
@@ -28,17 +29,15 @@ METRICS = [
 
 def scores(folder: Path, method: str, half: str) -> pd.DataFrame:
     """Return one method's values, one row per photo, by the photo's name."""
-    table = pd.read_csv(folder / "per_image.csv")
-    rows = table[table["method"] == method]
-    if "set" in rows:
-        rows = rows[rows["set"] == "photos"]
+    table = BenchmarkResult.load(folder).per_image
+    rows = table[(table["method"] == method) & (table["set"] == "photos")]
     rows = rows.assign(name=[Path(file).name for file in rows["file"]]).set_index("name")
     if rows.empty:
         known = ", ".join(sorted(set(table["method"])))
         raise SystemExit(f"{folder} has no scores of {method!r} on photos; it has {known}")
     if not rows.index.is_unique:
         raise SystemExit(f"{folder} has several photos of the same name")
-    return rows if half == "all" else rows[[half_of(name) == half for name in rows.index]]
+    return rows if half == "all" else rows[rows["half"] == half]
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ import pandas as pd
 
 import ttame
 from ttame.images.listfiles import LABEL_COLUMNS, PATH_COLUMNS
+from ttame.metrics.transfer import judge_columns
 
 IMAGENET = "ttame/efficientnet-lite0"  # its classes are in ImageNet's order
 LABELS = LABEL_COLUMNS[::-1]  # that of ImageNet first
@@ -27,8 +28,9 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--weights", type=Path)
     args = parser.parse_args()
-    own = list(ttame.load_backbone(args.model, args.weights).class_names or ())
-    names = list(ttame.load_backbone(IMAGENET).class_names or ())
+    backbone = ttame.load_backbone(args.model, args.weights)
+    own = enumerate(judge_columns(ttame.load_backbone(IMAGENET), backbone))
+    known = {index: place for index, place in own if place is not None}
     table = pd.read_csv(args.given)
     label = next((name for name in LABELS if name in table), None)
     path = next((name for name in PATH_COLUMNS if name in table), None)
@@ -36,12 +38,6 @@ def main() -> None:
         raise SystemExit(
             f"{args.given} needs a column {LABELS[0]} and one of {', '.join(PATH_COLUMNS)}"
         )
-    # Two classes may have one name ("crane"): such names tell nothing.
-    known = {
-        index: own.index(name)
-        for index, name in enumerate(names)
-        if own.count(name) == 1 and names.count(name) == 1
-    }
     table = table[table[label].isin(known)].drop(columns=set(LABELS) - {label}, errors="ignore")
     table = table.assign(
         **{

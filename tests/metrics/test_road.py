@@ -106,14 +106,12 @@ def test_what_is_declared_is_given():
         road(make_case(images=1), shares=(0.0,))
 
 
-@pytest.mark.parametrize(
-    ("activation", "expected"), [("softmax", [100, 0, None]), ("sigmoid", [100, 0, None])]
-)
-def test_the_curve_of_a_class_that_stays_goes_and_is_no_number(activation, expected):
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_the_curve_of_a_class_that_stays_goes_and_is_no_number(activation):
     kept, lost = [2.0, 1.0], [-1.0, 3.0]
     logits = torch.tensor([[kept, lost, [float("nan"), 0.0]]])
     curve = kept_curve(logits, torch.tensor([0]), activation)[0].tolist()
-    assert [None if value != value else value for value in curve] == expected
+    assert [None if value != value else value for value in curve] == [100, 0, None]
     # Of several labels, one that is likely stays though another is likelier.
     both = torch.tensor([[[1.0, 4.0]]])
     assert kept_curve(both, torch.tensor([0]), activation).item() == (activation == "sigmoid") * 100

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,10 +63,13 @@ class AblationResult:
     @cached_property
     def means(self) -> dict[str, dict[str, Mean]]:
         """Mean and 95 % bootstrap interval by cell and metric; NaN where a cell has no value."""
-        scores = self.scores
-        if scores is None:
+        if self.scores is None:
             return {}
-        return {name: column_means(scores.values(name), seed=scores.seed) for name in self.scored}
+        none = Mean(nan, nan, nan, 0)
+        return {
+            name: {metric: found.get(metric, none) for metric in self.scores.metrics}
+            for name, found in self.scores.means().items()
+        }
 
     @cached_property
     def differences(self) -> dict[str, dict[str, Mean]]:

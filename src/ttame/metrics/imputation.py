@@ -133,8 +133,8 @@ def _solve(images: Tensor, holes: Tensor, tolerance: float, noise: _Noise | None
     if fill is not None:
         return fill(images, holes, tolerance, noise)
     filled = _solved_by_torch(images, holes, tolerance)
-    for number, (image, hole) in enumerate(zip(filled, holes, strict=True)):
-        if noise:
+    if noise is not None:
+        for number, (image, hole) in enumerate(zip(filled, holes, strict=True)):
             image[:, hole] += noise(number, int(hole.count_nonzero()))
     return filled
 

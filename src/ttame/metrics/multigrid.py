@@ -190,9 +190,8 @@ def _interpolated(coarse: Tensor, grid: _Grid) -> Tensor:
 def _inverse(mask: Tensor, diagonal: Tensor) -> Tensor:
     """Invert the equations of a small grid: (N, h * w, h * w), 0 for the known pixels."""
     height, width = mask.shape[2:]
-    unit = torch.eye(height * width, dtype=mask.dtype, device=mask.device).view(
-        1, -1, height, width
-    )
+    unit = torch.eye(height * width, dtype=mask.dtype, device=mask.device)
+    unit = unit.view(1, -1, height, width)
     links = _sums(unit, _kernels(_WEIGHTS, unit)).flatten(2)
     flat = mask[0].flatten(1)
     pairs = flat[:, :, None] * flat[:, None]
