@@ -22,6 +22,14 @@ def data_folder() -> Path:
     return folder
 
 
+@pytest.fixture
+def gpu() -> torch.device:
+    """The GPU; the test skips where there is none."""
+    if not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
+    return torch.device("cuda")
+
+
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)

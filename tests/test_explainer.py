@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tiny_backbone import tiny_backbone, tiny_photos
 from ttame.backbone.fingerprint import fingerprint
 from ttame.backbone.registry import load_backbone
+from ttame.benchmarking.exactness import exact_arithmetic
 from ttame.errors import ImageError, InputError, UnknownNameError
 from ttame.explainer import Explainer, new_explainer
 from ttame.explanation import Explanation
@@ -58,6 +59,21 @@ def test_a_call_gives_prediction_and_maps(explainer: Explainer, images: Tensor) 
     assert result.provenance["head"] == "tied"
     expected = explainer.backbone.preprocessing.denormalise(images).clamp(0, 1)
     torch.testing.assert_close(result.pixels, expected)
+
+
+def test_a_gpu_explains_as_the_cpu_does(
+    explainer: Explainer, images: Tensor, photos: Path, gpu: torch.device
+) -> None:
+    expected, of_photos = explainer(images), explainer.explain(photos)
+    try:
+        with exact_arithmetic():
+            found, from_photos = explainer.to(gpu)(images.to(gpu)), explainer.explain(photos)
+    finally:
+        explainer.to("cpu")
+    assert found.maps.device.type == found.masks.device.type == "cuda"
+    for one, other in ((found, expected), (from_photos, of_photos)):
+        assert torch.equal(one.classes.cpu(), other.classes)
+        torch.testing.assert_close(one.maps.cpu(), other.maps, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("classes", [None, 1, "top3", "all", [0, 1, 2], [[0, 1], [2, 3], [4, 0]]])

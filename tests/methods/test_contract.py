@@ -7,6 +7,7 @@ import torch
 
 from tiny_families import FAMILIES
 from ttame.backbone.fingerprint import fingerprint
+from ttame.benchmarking.exactness import exact_arithmetic
 from ttame.errors import BackboneError
 from ttame.methods.registry import Method, get_method, methods
 
@@ -80,6 +81,24 @@ def test_the_contract(backbones, family, name):
         single = method(backbone, images[index : index + 1], classes[index : index + 1, :1])
         expected = (maps / scale)[index, :1]
         torch.testing.assert_close(single[0] / scale[index, :1], expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", methods())
+@pytest.mark.parametrize("family", FAMILIES)
+def test_on_a_gpu_the_maps_stay_there_and_are_the_same(family, name, gpu):
+    if name in REFUSED[family]:
+        pytest.skip("refused, as on the CPU")
+    backbone, method = FAMILIES[family](), method_of(name)
+    images, classes = photos(backbone), torch.tensor([[0, 1], [2, 2], [4, 0]])
+    expected = method(backbone, images, classes)
+    with exact_arithmetic():
+        maps = method(backbone.to(gpu), images.to(gpu), classes.to(gpu))
+    assert maps.device.type == "cuda"
+    assert maps.dtype == torch.float32
+    scale = expected.abs().amax(dim=(2, 3), keepdim=True).clamp(min=1e-12)
+    torch.testing.assert_close(maps.cpu() / scale, expected / scale, rtol=0, atol=1e-3)
+    assert no_trace(backbone)
+    assert fingerprint(backbone.module) == backbone.identity.fingerprint
 
 
 @pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])

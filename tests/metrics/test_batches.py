@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from tiny_backbone import tiny_backbone
 from tiny_cases import make_case
+from ttame.benchmarking.exactness import exact_arithmetic
 from ttame.explainer import new_explainer
 from ttame.methods.ttame import ttame_method
 from ttame.metrics.case import Truth
@@ -66,6 +69,29 @@ def test_values_do_not_depend_on_the_batch(name, size, explained):
     for curve, values in whole.curves.items():
         joined = torch.cat([part.curves[curve] for part in parts])
         torch.testing.assert_close(joined, values, atol=TOLERANCE, rtol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("name", measures())
+def test_on_a_gpu_the_values_stay_there_and_are_the_same(name, gpu):
+    torch.manual_seed(0)
+    explainer, judge = new_explainer(tiny_backbone()), tiny_backbone(seed=1)
+    # Without noise: a GPU draws other numbers.
+    measure = get_measure(name, **({"noise": 0.0} if name == "road" else {}))
+    case = case_of((explainer.backbone, ttame_method(explainer), judge))
+    expected = measure(case)
+    with exact_arithmetic():
+        moved = ttame_method(explainer.to(gpu))
+        tensors = {
+            key: getattr(case, key).to(gpu)
+            for key in ("pixels", "classes", "p", "maps", "masks")
+        }
+        found = measure(replace(case, **tensors, explain=moved, judge=judge.to(gpu)))
+    for metric, values in expected.values.items():
+        assert found.values[metric].device.type == "cuda"
+        torch.testing.assert_close(
+            found.values[metric].cpu(), values, atol=0.05, rtol=0, equal_nan=True, msg=metric
+        )
+    assert set(found.curves) == set(expected.curves)
 
 
 @pytest.mark.parametrize("name", measures())

@@ -262,10 +262,9 @@ def test_the_solver_needs_few_steps_at_any_size():
         assert (rough - exact).abs().max() < 1e-3
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_on_a_gpu_it_stays_there_and_gives_the_exact_solution(share):
-    images, removed = photos(4, (64, 48)).cuda(), masks("blobs", 4, (64, 48), share).cuda()
+def test_on_a_gpu_it_stays_there_and_gives_the_exact_solution(share, gpu):
+    images, removed = photos(4, (64, 48)).to(gpu), masks("blobs", 4, (64, 48), share).to(gpu)
     filled = no_noise(images, removed)
     assert filled.is_cuda
     for image, gone, found in zip(images.cpu(), removed.cpu(), filled.cpu(), strict=True):

@@ -82,10 +82,8 @@ def test_an_exception_passes_and_nothing_stays():
     assert dict(os.environ) == before
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_the_peak_of_a_gpu_is_that_of_its_allocator():
-    device = torch.device("cuda")
-    kept = torch.zeros(LARGE, device=device)
-    with peak_memory(device) as peak:
-        torch.zeros(LARGE, device=device).add_(kept)
+def test_the_peak_of_a_gpu_is_that_of_its_allocator(gpu):
+    kept = torch.zeros(LARGE, device=gpu)
+    with peak_memory(gpu) as peak:
+        torch.zeros(LARGE, device=gpu).add_(kept)
     assert 4 * LARGE <= peak.bytes < 4 * LARGE + 2**21

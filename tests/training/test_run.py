@@ -202,6 +202,19 @@ def test_a_random_start_is_not_scored(tiny_train: Train) -> None:
     assert kept.provenance["training"]["epoch"] == 1
 
 
+def test_a_gpu_trains_in_its_own_precision_and_leaves_the_classifier_as_it_was(
+    tiny_train: Train, tmp_path: Path, gpu: torch.device
+) -> None:
+    backbone = tiny_backbone(classes=3)
+    explainer = tiny_train(backbone, device="cuda", precision="auto", workers=1)
+    assert explainer.device.type == "cpu"
+    assert fingerprint(backbone.module) == backbone.identity.fingerprint
+    loaded = storage.load(tmp_path / "out", backbone=tiny_backbone(classes=3), device=gpu)
+    found = loaded(IMAGES.to(gpu), "all")
+    assert found.maps.device.type == "cuda"
+    torch.testing.assert_close(found.maps.cpu(), explainer(IMAGES, "all").maps, atol=1e-3, rtol=0)
+
+
 def test_a_training_lowers_the_loss(tiny_train: Train, tmp_path: Path) -> None:
     tiny_train(
         epochs=20,
