@@ -74,7 +74,7 @@ def rise(
     for image, black, seed, chosen in zip(images, fills, seeds, classes, strict=True):
         total = image.new_zeros((len(chosen), *image.shape[1:]), dtype=torch.float32)
         size = (image.shape[1], image.shape[2])
-        for part in random_masks(seed, masks, cells, keep, size, at_once):
+        for part in random_masks(seed, masks, cells, keep, size, at_once, image.device):
             kept = part.to(image)
             logits = backbone.logits(apply_mask(image, kept[:, None], black))
             p = probabilities(logits.float(), backbone.activation)[:, chosen]
@@ -84,22 +84,28 @@ def rise(
 
 
 def random_masks(
-    seed: int, masks: int, cells: int, keep: float, size: tuple[int, int], batch_size: int
+    seed: int,
+    masks: int,
+    cells: int,
+    keep: float,
+    size: tuple[int, int],
+    batch_size: int,
+    device: torch.device | str = "cpu",
 ) -> Iterator[Tensor]:
-    """Draw smooth random masks, the same for a seed on every device.
+    """Draw smooth random masks, to rounding the same for a seed on every device.
 
     Coarse masks of ``cells`` x ``cells``, each cell 1 with probability ``keep`` and else 0, are
     resized bilinearly to one cell more than the image has, and cut to ``size`` at a random place
     within the first cell.
 
     Yields:
-        (at most batch_size, H, W) in [0, 1], on the CPU.
+        (at most batch_size, H, W) in [0, 1].
     """
     generator = torch.Generator().manual_seed(seed)
-    coarse = (torch.rand(masks, 1, cells, cells, generator=generator) < keep).float()
+    coarse = (torch.rand(masks, 1, cells, cells, generator=generator) < keep).float().to(device)
     cell = [math.ceil(side / cells) for side in size]
-    places = [torch.randint(0, side, (masks, 1), generator=generator) for side in cell]
-    for part in torch.split(torch.arange(masks), batch_size):
+    places = [torch.randint(0, side, (masks, 1), generator=generator).to(device) for side in cell]
+    for part in torch.split(torch.arange(masks, device=device), batch_size):
         large = F.interpolate(
             coarse[part],
             size=[(cells + 1) * side for side in cell],
@@ -107,7 +113,8 @@ def random_masks(
             align_corners=False,
         )[:, 0]
         rows, columns = (
-            place[part] + torch.arange(side) for place, side in zip(places, size, strict=True)
+            place[part] + torch.arange(side, device=device)
+            for place, side in zip(places, size, strict=True)
         )
-        which = torch.arange(len(part))[:, None, None]
+        which = torch.arange(len(part), device=device)[:, None, None]
         yield large[which, rows[:, :, None], columns[:, None, :]]
