@@ -21,14 +21,19 @@ def _as_before() -> Iterator[None]:
     cudnn.benchmark = cudnn.deterministic = False
 
 
-def test_settings_hold_inside_and_come_back_after_an_error():
-    torch.set_float32_matmul_precision("high")
-    cudnn.benchmark = True
-    with pytest.raises(KeyError), exact_arithmetic():
+def fail_inside() -> None:
+    with exact_arithmetic():
         assert not cudnn.allow_tf32
         assert not PRODUCTS.allow_tf32
         assert (cudnn.benchmark, cudnn.deterministic) == (False, True)
         raise KeyError
+
+
+def test_settings_hold_inside_and_come_back_after_an_error():
+    torch.set_float32_matmul_precision("high")
+    cudnn.benchmark = True
+    with pytest.raises(KeyError):
+        fail_inside()
     assert cudnn.allow_tf32
     assert torch.get_float32_matmul_precision() == "high"
     assert (cudnn.benchmark, cudnn.deterministic) == (True, False)

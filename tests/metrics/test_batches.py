@@ -82,8 +82,7 @@ def test_on_a_gpu_the_values_stay_there_and_are_the_same(name, gpu):
     with exact_arithmetic():
         moved = ttame_method(explainer.to(gpu))
         tensors = {
-            key: getattr(case, key).to(gpu)
-            for key in ("pixels", "classes", "p", "maps", "masks")
+            key: getattr(case, key).to(gpu) for key in ("pixels", "classes", "p", "maps", "masks")
         }
         found = measure(replace(case, **tensors, explain=moved, judge=judge.to(gpu)))
     for metric, values in expected.values.items():
