@@ -12,6 +12,7 @@ from tiny_cases import make_case
 from ttame.benchmarking.exactness import exact_arithmetic
 from ttame.explainer import new_explainer
 from ttame.methods.ttame import ttame_method
+from ttame.metrics import perturbation
 from ttame.metrics.case import Truth
 from ttame.metrics.measure import get_measure, measures
 
@@ -69,6 +70,19 @@ def test_values_do_not_depend_on_the_batch(name, size, explained):
     for curve, values in whole.curves.items():
         joined = torch.cat([part.curves[curve] for part in parts])
         torch.testing.assert_close(joined, values, atol=TOLERANCE, rtol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("name", ["insertion_deletion", "road", "srg"])
+def test_how_many_changed_photos_are_held_at_once_does_not_matter(name, explained, monkeypatch):
+    measure, case = get_measure(name), case_of(explained)
+    expected = measure(case)
+    for held in (1, 3 * IMAGES + 1, 1000):
+        monkeypatch.setattr(perturbation, "_held_at_once", lambda _, held=held: held)
+        found = measure(case)
+        for metric, values in expected.values.items():
+            torch.testing.assert_close(found.values[metric], values, atol=TOLERANCE, rtol=0)
+        for curve, values in expected.curves.items():
+            torch.testing.assert_close(found.curves[curve], values, atol=TOLERANCE, rtol=0)
 
 
 @pytest.mark.parametrize("name", measures())

@@ -11,7 +11,7 @@ import ttame
 from ttame.errors import InputError
 from ttame.images.reading import read_image
 from ttame.metrics import imputation
-from ttame.metrics.imputation import impute
+from ttame.metrics.imputation import NOISE, impute
 from ttame.metrics.multigrid import Holes
 
 pytest.importorskip("scipy")
@@ -270,6 +270,15 @@ def test_on_a_gpu_it_stays_there_and_gives_the_exact_solution(share, gpu):
     for image, gone, found in zip(images.cpu(), removed.cpu(), filled.cpu(), strict=True):
         exact = torch.from_numpy(slow_imputation(image.numpy(), gone.numpy()))
         assert (found - exact).abs().max() <= 1e-3
+    removed[1] = True
+    filled = no_noise(images, removed)
     noisy, known = impute(images, removed, range(4)), ~removed[:, None].expand_as(images)
     assert noisy.is_cuda
     assert torch.equal(noisy[known], images[known])
+    drawn = (noisy - filled)[~known]
+    assert drawn.std().item() == pytest.approx(NOISE, rel=0.1)
+    assert abs(drawn.mean().item()) < NOISE / 10
+    # An image's noise comes from its own seed.
+    torch.testing.assert_close(
+        impute(images[1:3], removed[1:3], [1, 2]), noisy[1:3], atol=1e-4, rtol=0
+    )

@@ -79,12 +79,17 @@ def impute(
         values = torch.empty(shape, dtype=torch.float32, device=images.device)
         return values.normal_(0, noise, generator=generator)
 
-    filled = _solve(images, holes, tolerance, drawn if noise else None)
+    one_by_one = bool(noise) and images.device.type == "cpu"
+    filled = _solve(images, holes, tolerance, drawn if one_by_one else None)
     for number in everything.nonzero().flatten().tolist():
         # float64: the order of the sum, which the threads decide, must not matter.
         filled[number] = images[number].mean(dim=(1, 2), keepdim=True, dtype=torch.float64)
-        if noise:
+        if one_by_one:
             filled[number] += drawn(number, removed[number].numel()).view(images.shape[1:])
+    if noise and not one_by_one:
+        # To ask a GPU how many pixels were removed would take longer than to draw for all.
+        everywhere = [drawn(number, removed[0].numel()) for number in range(len(images))]
+        filled.addcmul_(torch.stack(everywhere).view_as(filled), removed[:, None].float())
     return filled
 
 

@@ -44,7 +44,9 @@ def probability_curve(case: Case, start: Tensor, end: Tensor, steps: int) -> Ten
     """
     ranks = removal_ranks(case.masks, case.seeds, most_first=True)[:, None]
     numbers = counts(ranks[0].numel(), steps)
-    logits = logits_along(case, numbers, lambda count: torch.where(ranks < count, end, start))
+    logits = logits_along(
+        case, numbers, lambda group: torch.cat([torch.where(ranks < n, end, start) for n in group])
+    )
     return of_classes(probabilities(logits, case.backbone.activation), case.classes)
 
 

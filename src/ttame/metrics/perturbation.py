@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from ttame.metrics.case import Case
 
+# 256 photos of 224 x 224: ROAD's solver then holds one and a half GB.
+_PIXELS_ON_GPU = 256 * 224 * 224
+
 
 def removal_ranks(importance: Tensor, seeds: Sequence[int], most_first: bool) -> Tensor:
     """Return when each place goes: 0 for the first.
@@ -54,24 +57,34 @@ def counts(places: int, steps: int) -> list[int]:
     return [round(step * places / steps) for step in range(steps + 1)]
 
 
-def logits_along(case: Case, changes: Sequence[int], changed: Callable[[int], Tensor]) -> Tensor:
+def logits_along(
+    case: Case, changes: Sequence[int], changed: Callable[[Sequence[int]], Tensor]
+) -> Tensor:
     """Classify a series of changed photos without holding all of them at once.
 
     Args:
         case: The photos; ``case.batch_size`` of them go into each pass.
         changes: What to give to ``changed``, S of them.
-        changed: Makes the changed photos of the whole batch, (B, C, H, W) in [0, 1].
+        changed: Makes the photos of N of these changes: the whole batch once for each, one below
+            the other, (N * B, C, H, W) in [0, 1].
 
     Returns:
         (B, S, K) float64 logits.
     """
     images = len(case.pixels)
-    together = max(1, case.batch_size // images)
+    together = max(1, _held_at_once(case) // images)
     parts = []
     for start in range(0, len(changes), together):
-        group = [changed(change) for change in changes[start : start + together]]
-        parts.append(case.logits(torch.cat(group)).view(len(group), images, -1))
+        group = changes[start : start + together]
+        parts.append(case.logits(changed(group)).view(len(group), images, -1))
     return torch.cat(parts).transpose(0, 1)
+
+
+def _held_at_once(case: Case) -> int:
+    # On a GPU, many cost little more than one.
+    if case.pixels.device.type == "cpu":
+        return case.batch_size
+    return max(case.batch_size, _PIXELS_ON_GPU // (case.size[0] * case.size[1]))
 
 
 def of_classes(values: Tensor, classes: Tensor) -> Tensor:

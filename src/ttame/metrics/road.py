@@ -106,9 +106,10 @@ def road(case: Case, shares: Sequence[float] = DEFAULT_SHARES, noise: float = NO
     for place, name in enumerate(("road_morf", "road_lerf")):
         ranks = removal_ranks(case.masks, case.seeds, most_first=name == "road_morf")
 
-        def removed(step: int, ranks: Tensor = ranks, place: int = place) -> Tensor:
-            drawn = [own[place * len(shares) + step] for own in seeds]
-            return impute(case.pixels, first_to_go(ranks, shares[step]), drawn, noise)
+        def removed(steps: Sequence[int], ranks: Tensor = ranks, place: int = place) -> Tensor:
+            gone = torch.cat([first_to_go(ranks, shares[step]) for step in steps])
+            drawn = [own[place * len(shares) + step] for step in steps for own in seeds]
+            return impute(case.pixels.repeat(len(steps), 1, 1, 1), gone, drawn, noise)
 
         logits = logits_along(case, range(len(shares)), removed)
         kept = kept_curve(logits, case.classes, activation)

@@ -18,6 +18,8 @@ from ttame.metrics.perturbation import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from ttame.metrics.case import Case
@@ -119,10 +121,11 @@ def srg(
     def curve(most_first: bool, numbers_removed: list[int]) -> Tensor:
         ranks = removal_ranks(influence[:, None], case.seeds, most_first)[:, 0]
         when = ranks[:, numbers][:, None]
-        logits = logits_along(
-            case, numbers_removed, lambda count: torch.where(when < count, occluded, case.pixels)
-        )
-        return of_classes(logits, case.classes)
+
+        def without(group: Sequence[int]) -> Tensor:
+            return torch.cat([torch.where(when < count, occluded, case.pixels) for count in group])
+
+        return of_classes(logits_along(case, numbers_removed, without), case.classes)
 
     most = curve(True, removed)
     # Both orders begin and end with the same photo.
