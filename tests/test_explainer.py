@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tiny_backbone import tiny_backbone, tiny_photos
 from ttame.backbone.fingerprint import fingerprint
 from ttame.backbone.registry import load_backbone
-from ttame.benchmarking.exactness import exact_arithmetic
+from ttame.benchmarking.float32 import whole_float32
 from ttame.errors import ImageError, InputError, UnknownNameError
 from ttame.explainer import Explainer, new_explainer
 from ttame.explanation import Explanation
@@ -66,7 +66,7 @@ def test_a_gpu_explains_as_the_cpu_does(
 ) -> None:
     expected, of_photos = explainer(images), explainer.explain(photos)
     try:
-        with exact_arithmetic():
+        with whole_float32():
             found, from_photos = explainer.to(gpu)(images.to(gpu)), explainer.explain(photos)
     finally:
         explainer.to("cpu")

@@ -9,10 +9,9 @@ import torch
 
 from tiny_backbone import tiny_backbone
 from tiny_cases import make_case
-from ttame.benchmarking.exactness import exact_arithmetic
+from ttame.benchmarking.float32 import whole_float32
 from ttame.explainer import new_explainer
 from ttame.methods.ttame import ttame_method
-from ttame.metrics import perturbation
 from ttame.metrics.case import Truth
 from ttame.metrics.measure import get_measure, measures
 
@@ -72,12 +71,11 @@ def test_values_do_not_depend_on_the_batch(name, size, explained):
         torch.testing.assert_close(joined, values, atol=TOLERANCE, rtol=0, equal_nan=True)
 
 
-@pytest.mark.parametrize("name", ["insertion_deletion", "road", "srg"])
-def test_how_many_changed_photos_are_held_at_once_does_not_matter(name, explained, monkeypatch):
-    measure, case = get_measure(name), case_of(explained)
+def test_how_many_photos_are_filled_at_once_does_not_matter(explained, monkeypatch):
+    measure, case = get_measure("road"), case_of(explained)
     expected = measure(case)
     for held in (1, 3 * IMAGES + 1, 1000):
-        monkeypatch.setattr(perturbation, "_held_at_once", lambda _, held=held: held)
+        monkeypatch.setattr("ttame.metrics.road.filled_at_once", lambda *_, held=held: held)
         found = measure(case)
         for metric, values in expected.values.items():
             torch.testing.assert_close(found.values[metric], values, atol=TOLERANCE, rtol=0)
@@ -93,18 +91,23 @@ def test_on_a_gpu_the_values_stay_there_and_are_the_same(name, gpu):
     measure = get_measure(name, **({"noise": 0.0} if name == "road" else {}))
     case = case_of((explainer.backbone, ttame_method(explainer), judge))
     expected = measure(case)
-    with exact_arithmetic():
+    with whole_float32():
         moved = ttame_method(explainer.to(gpu))
         tensors = {
             key: getattr(case, key).to(gpu) for key in ("pixels", "classes", "p", "maps", "masks")
         }
-        found = measure(replace(case, **tensors, explain=moved, judge=judge.to(gpu)))
+        marked = tuple(Truth(one.boxes.to(gpu), one.region.to(gpu)) for one in case.truth)
+        found = measure(replace(case, **tensors, truth=marked, explain=moved, judge=judge.to(gpu)))
     for metric, values in expected.values.items():
         assert found.values[metric].device.type == "cuda"
         torch.testing.assert_close(
             found.values[metric].cpu(), values, atol=0.05, rtol=0, equal_nan=True, msg=metric
         )
     assert set(found.curves) == set(expected.curves)
+    for curve, values in expected.curves.items():
+        torch.testing.assert_close(
+            found.curves[curve].cpu(), values, atol=0.05, rtol=0, equal_nan=True, msg=curve
+        )
 
 
 @pytest.mark.parametrize("name", measures())

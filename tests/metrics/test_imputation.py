@@ -11,7 +11,7 @@ import ttame
 from ttame.errors import InputError
 from ttame.images.reading import read_image
 from ttame.metrics import imputation
-from ttame.metrics.imputation import NOISE, impute
+from ttame.metrics.imputation import NOISE, add_noise, impute
 from ttame.metrics.multigrid import Holes
 
 pytest.importorskip("scipy")
@@ -260,6 +260,21 @@ def test_the_solver_needs_few_steps_at_any_size():
         rough = Holes(removed).fill(image, tolerance=0, steps=8)
         exact = Holes(removed).fill(image, tolerance=1e-7, steps=40)
         assert (rough - exact).abs().max() < 1e-3
+
+
+def test_noise_without_counting_stays_on_removed_pixels_and_is_each_image_s_own():
+    filled, removed = photos(3, (64, 48)), masks("blobs", 3, (64, 48), 0.5)
+    removed[1] = True
+    noisy = filled.clone()
+    add_noise(noisy, removed, [7, 8, 9], 0.01)
+    gone = removed[:, None].expand_as(filled)
+    assert torch.equal(noisy[~gone], filled[~gone])
+    drawn = (noisy - filled)[gone]
+    assert drawn.std().item() == pytest.approx(0.01, rel=0.05)
+    assert abs(drawn.mean().item()) < 0.001
+    last = filled[2:].clone()
+    add_noise(last, removed[2:], [9], 0.01)
+    assert torch.equal(last, noisy[2:])
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ttame.errors import InputError, UnknownNameError
+from ttame.metrics import shares
 from ttame.metrics.shares import (
     area_matched,
     cut_to_shares,
@@ -24,6 +25,18 @@ def test_quantile_rule_is_torch_quantile():
             threshold = torch.quantile(mask, 1 - share)
             expected = torch.where(mask >= threshold, mask, torch.zeros_like(mask))
             torch.testing.assert_close(cut[image, place], expected, rtol=0, atol=0)
+
+
+def test_the_order_of_ties_is_drawn_once_a_batch():
+    shares._shuffles.cache_clear()
+    seeds = image_seeds(0, range(100))
+    first = pixel_ranks(torch.zeros(100, 6, 6), seeds)
+    for _ in range(2):
+        assert torch.equal(pixel_ranks(torch.zeros(100, 6, 6), seeds), first)
+        pixel_ranks(torch.zeros(100, 2, 2), seeds)
+    assert shares._shuffles.cache_info().hits == 3
+    alone = pixel_ranks(torch.zeros(1, 6, 6), seeds[7:8])
+    assert torch.equal(alone, first[7:8])
 
 
 # Few levels, so that most maps are full of ties.

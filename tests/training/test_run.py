@@ -202,7 +202,7 @@ def test_a_random_start_is_not_scored(tiny_train: Train) -> None:
     assert kept.provenance["training"]["epoch"] == 1
 
 
-def test_a_gpu_trains_in_its_own_precision_and_leaves_the_classifier_as_it_was(
+def test_a_gpu_trains_and_leaves_the_classifier_as_it_was(
     tiny_train: Train, tmp_path: Path, gpu: torch.device
 ) -> None:
     backbone = tiny_backbone(classes=3)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ttame.benchmarking import collecting
 from ttame.benchmarking.conventions import COMMON, QUANTILE_RULES
 from ttame.benchmarking.engine import Record, compute
+from ttame.benchmarking.float32 import whole_float32
 from ttame.benchmarking.parallel import placed
 from ttame.benchmarking.plan import OWN, PhotoSet, Plan
 from ttame.benchmarking.settings import SETTINGS, describe_classifier, versions
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 DEFAULT_METHODS = ("gradcam", "random", "all_ones", "centre_gaussian")
 
 
+@whole_float32()
 def evaluate(
     explainer: Explainer,
     data: Any,

@@ -15,7 +15,7 @@ import torch
 
 from ttame.allocator import keep_freed_memory
 from ttame.benchmarking.engine import compute
-from ttame.benchmarking.exactness import exact_arithmetic
+from ttame.benchmarking.float32 import whole_float32
 from ttame.benchmarking.lock import end_with_parent
 from ttame.benchmarking.records import RecordFile, Unit, record_path
 from ttame.errors import InputError, TtameError
@@ -143,7 +143,7 @@ def _work(
     rank, device, threads, workers, impossible = settings
     start_process(threads)
     place = torch.device(device)
-    with logging_to(folder), exact_arithmetic():
+    with logging_to(folder), whole_float32():
         try:
             plan: Plan = pickle.loads(content)
             move(plan, place)
@@ -178,14 +178,13 @@ def move(plan: Plan, device: torch.device | str) -> None:
 
 @contextmanager
 def placed(plan: Plan, device: torch.device | str) -> Iterator[torch.device]:
-    """Move everything that computes to a device, and back afterwards; compute exactly meanwhile."""
+    """Move everything that computes to a device, and back afterwards."""
     modules = [plan.backbone, *plan.explainers.values()]
     modules += [] if plan.judge is None else [plan.judge]
     homes = [next(module.parameters(), torch.zeros(0)).device for module in modules]
     try:
         move(plan, device)
-        with exact_arithmetic():
-            yield torch.device(device)
+        yield torch.device(device)
     finally:
         for module, home in zip(modules, homes, strict=True):
             module.to(home)

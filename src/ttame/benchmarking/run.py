@@ -26,6 +26,7 @@ from ttame.benchmarking.choosing import (
 )
 from ttame.benchmarking.computing import Progress, compute_missing
 from ttame.benchmarking.engine import try_options
+from ttame.benchmarking.float32 import whole_float32
 from ttame.benchmarking.lock import in_turn, one_run
 from ttame.benchmarking.marked import marked_set
 from ttame.benchmarking.pairs import NO_PAIRS, pair_set
@@ -66,6 +67,7 @@ _SETTINGS = (
 )
 
 
+@whole_float32()
 def benchmark(
     explainer: Explainer | None = None,
     data: Any = (),

@@ -28,6 +28,8 @@ _log = logging.getLogger(__name__)
 # On a CPU torch's solver always gets this many images at once, the rest filled up with empty ones:
 # its arrays stay in the cache, its vectors full, and no result depends on the size of the batch.
 _TOGETHER = 16
+# On a GPU, filling several batches takes little longer than filling one.
+_BATCHES_ON_GPU = 4
 
 
 @torch.no_grad()
@@ -74,23 +76,50 @@ def impute(
     holes = removed & ~everything[:, None, None] if everything.any() else removed
 
     def drawn(number: int, count: int) -> Tensor:
-        generator = torch.Generator(images.device).manual_seed(seeds[number])
-        shape = (images.shape[1], count)
-        values = torch.empty(shape, dtype=torch.float32, device=images.device)
-        return values.normal_(0, noise, generator=generator)
+        return _drawn((images.shape[1], count), seeds[number], noise, images.device)
 
-    one_by_one = bool(noise) and images.device.type == "cpu"
-    filled = _solve(images, holes, tolerance, drawn if one_by_one else None)
+    counted = bool(noise) and images.device.type == "cpu"
+    filled = _solve(images, holes, tolerance, drawn if counted else None)
     for number in everything.nonzero().flatten().tolist():
         # float64: the order of the sum, which the threads decide, must not matter.
         filled[number] = images[number].mean(dim=(1, 2), keepdim=True, dtype=torch.float64)
-        if one_by_one:
+        if counted:
             filled[number] += drawn(number, removed[number].numel()).view(images.shape[1:])
-    if noise and not one_by_one:
-        # To ask a GPU how many pixels were removed would take longer than to draw for all.
-        everywhere = [drawn(number, removed[0].numel()) for number in range(len(images))]
-        filled.addcmul_(torch.stack(everywhere).view_as(filled), removed[:, None].float())
+    if noise and not counted:
+        add_noise(filled, removed, seeds, noise)
     return filled
+
+
+def add_noise(filled: Tensor, removed: Tensor, seeds: Sequence[int], noise: float) -> None:
+    """Add noise to removed pixels, in place, without counting them.
+
+    To ask a GPU how many there are takes longer than to draw for all pixels.
+
+    Args:
+        filled: (B, C, H, W) float32.
+        removed: (B, H, W) boolean.
+        seeds: One seed per image.
+        noise: Standard deviation.
+    """
+    size = filled.shape[1:]
+    drawn = torch.stack([_drawn(size, seed, noise, filled.device) for seed in seeds])
+    filled.addcmul_(drawn, removed[:, None].float())
+
+
+def _drawn(size: Sequence[int], seed: int, noise: float, device: torch.device) -> Tensor:
+    generator = torch.Generator(device).manual_seed(seed)
+    values = torch.empty(tuple(size), dtype=torch.float32, device=device)
+    return values.normal_(0, noise, generator=generator)
+
+
+def filled_at_once(device: torch.device, batch_size: int) -> int:
+    """Return how many photos to fill at once; it holds about ten times what they take themselves.
+
+    Example:
+        >>> filled_at_once(torch.device("cpu"), 16), filled_at_once(torch.device("cuda"), 16)
+        (16, 64)
+    """
+    return batch_size if device.type == "cpu" else _BATCHES_ON_GPU * batch_size
 
 
 def _all_of(removed: Tensor) -> Tensor:

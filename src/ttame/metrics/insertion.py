@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-
 from ttame.activation import probabilities
 from ttame.metrics.fills import fill_photos
 from ttame.metrics.measure import Metric, Scores, register
 from ttame.metrics.perturbation import (
     counts,
+    exchanging,
     logits_along,
     mean_height,
     of_classes,
@@ -44,9 +43,7 @@ def probability_curve(case: Case, start: Tensor, end: Tensor, steps: int) -> Ten
     """
     ranks = removal_ranks(case.masks, case.seeds, most_first=True)[:, None]
     numbers = counts(ranks[0].numel(), steps)
-    logits = logits_along(
-        case, numbers, lambda group: torch.cat([torch.where(ranks < n, end, start) for n in group])
-    )
+    logits = logits_along(case, numbers, exchanging(ranks, start, end))
     return of_classes(probabilities(logits, case.backbone.activation), case.classes)
 
 

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
     from ttame.metrics.case import Case
 
-# 256 photos of 224 x 224: ROAD's solver then holds one and a half GB.
-_PIXELS_ON_GPU = 256 * 224 * 224
-
 
 def removal_ranks(importance: Tensor, seeds: Sequence[int], most_first: bool) -> Tensor:
     """Return when each place goes: 0 for the first.
@@ -57,8 +54,22 @@ def counts(places: int, steps: int) -> list[int]:
     return [round(step * places / steps) for step in range(steps + 1)]
 
 
+def exchanging(ranks: Tensor, start: Tensor, end: Tensor) -> Callable[[Sequence[int]], Tensor]:
+    """Return what makes the photos where so many places are exchanged, see :func:`logits_along`.
+
+    Args:
+        ranks: (B, 1, H, W) when each pixel goes.
+        start: (B, C, H, W) or what broadcasts to it: the pixels before they go.
+        end: The pixels afterwards.
+    """
+    return lambda counts: torch.cat([torch.where(ranks < count, end, start) for count in counts])
+
+
 def logits_along(
-    case: Case, changes: Sequence[int], changed: Callable[[Sequence[int]], Tensor]
+    case: Case,
+    changes: Sequence[int],
+    changed: Callable[[Sequence[int]], Tensor],
+    held: int | None = None,
 ) -> Tensor:
     """Classify a series of changed photos without holding all of them at once.
 
@@ -67,24 +78,19 @@ def logits_along(
         changes: What to give to ``changed``, S of them.
         changed: Makes the photos of N of these changes: the whole batch once for each, one below
             the other, (N * B, C, H, W) in [0, 1].
+        held: How many changed photos are made at once, which does not change the result; None:
+            as many as go into a pass.
 
     Returns:
         (B, S, K) float64 logits.
     """
     images = len(case.pixels)
-    together = max(1, _held_at_once(case) // images)
+    together = max(1, (held or case.batch_size) // images)
     parts = []
     for start in range(0, len(changes), together):
         group = changes[start : start + together]
         parts.append(case.logits(changed(group)).view(len(group), images, -1))
     return torch.cat(parts).transpose(0, 1)
-
-
-def _held_at_once(case: Case) -> int:
-    # On a GPU, many cost little more than one.
-    if case.pixels.device.type == "cpu":
-        return case.batch_size
-    return max(case.batch_size, _PIXELS_ON_GPU // (case.size[0] * case.size[1]))
 
 
 def of_classes(values: Tensor, classes: Tensor) -> Tensor:

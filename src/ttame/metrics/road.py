@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ttame.activation import are_predicted, probabilities
-from ttame.metrics.imputation import NOISE, impute
+from ttame.metrics.imputation import NOISE, filled_at_once, impute
 from ttame.metrics.measure import Metric, Scores, register
 from ttame.metrics.perturbation import logits_along, of_classes, removal_ranks
 from ttame.metrics.shares import check_shares, image_seeds
@@ -111,7 +111,8 @@ def road(case: Case, shares: Sequence[float] = DEFAULT_SHARES, noise: float = NO
             drawn = [own[place * len(shares) + step] for step in steps for own in seeds]
             return impute(case.pixels.repeat(len(steps), 1, 1, 1), gone, drawn, noise)
 
-        logits = logits_along(case, range(len(shares)), removed)
+        held = filled_at_once(case.pixels.device, case.batch_size)
+        logits = logits_along(case, range(len(shares)), removed, held)
         kept = kept_curve(logits, case.classes, activation)
         curves[name] = kept.masked_fill(never[:, None], torch.nan)
     values = {name: curve.mean(dim=1) for name, curve in curves.items()}

@@ -61,15 +61,17 @@ def pixel_ranks(masks: Tensor, seeds: Sequence[int]) -> Tensor:
         raise InputError(f"expected one seed per mask, got {len(seeds)} for {len(masks)} masks")
     flat = masks.flatten(1)
     # Sorting a shuffled mask stably leaves equal values in the order of the shuffle.
-    shuffle = torch.stack([_shuffle(flat.shape[1], seed) for seed in seeds]).to(flat.device)
+    shuffle = _shuffles(flat.shape[1], tuple(seeds)).to(flat.device)
     order = flat.gather(1, shuffle).argsort(dim=1, stable=True)
     places = torch.arange(flat.shape[1], device=flat.device).expand_as(order)
     return torch.empty_like(order).scatter_(1, shuffle.gather(1, order), places).view(masks.shape)
 
 
-@lru_cache(maxsize=64)  # one batch: its photos are ranked by every measure of every method
-def _shuffle(places: int, seed: int) -> Tensor:
-    return torch.randperm(places, generator=torch.Generator().manual_seed(seed))
+# A batch is ranked by every measure of every method, by pixels and by cells.
+@lru_cache(maxsize=3)
+def _shuffles(places: int, seeds: tuple[int, ...]) -> Tensor:
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    return torch.stack([torch.randperm(places, generator=one) for one in generators])
 
 
 def area_matched(masks: Tensor, seeds: Sequence[int]) -> Tensor:

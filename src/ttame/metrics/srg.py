@@ -11,6 +11,7 @@ from ttame.metrics.fills import fill_photos
 from ttame.metrics.measure import Metric, Scores, register
 from ttame.metrics.perturbation import (
     counts,
+    exchanging,
     logits_along,
     mean_height,
     of_classes,
@@ -18,8 +19,6 @@ from ttame.metrics.perturbation import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from torch import Tensor
 
     from ttame.metrics.case import Case
@@ -121,11 +120,8 @@ def srg(
     def curve(most_first: bool, numbers_removed: list[int]) -> Tensor:
         ranks = removal_ranks(influence[:, None], case.seeds, most_first)[:, 0]
         when = ranks[:, numbers][:, None]
-
-        def without(group: Sequence[int]) -> Tensor:
-            return torch.cat([torch.where(when < count, occluded, case.pixels) for count in group])
-
-        return of_classes(logits_along(case, numbers_removed, without), case.classes)
+        logits = logits_along(case, numbers_removed, exchanging(when, case.pixels, occluded))
+        return of_classes(logits, case.classes)
 
     most = curve(True, removed)
     # Both orders begin and end with the same photo.
