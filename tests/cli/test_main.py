@@ -68,6 +68,17 @@ def test_what_needs_no_torch_does_not_import_it(arguments):
     assert done.stderr.endswith("loaded: set()\n")
 
 
+def test_the_module_is_the_program():
+    done = subprocess.run(
+        [sys.executable, "-m", "ttame", "explain", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "Usage: python -m ttame explain" in done.stdout
+    assert done.stderr == ""
+
+
 @pytest.mark.parametrize("arguments", [["nonsense"], ["explain"], ["train", "--epochs", "x"]])
 def test_wrong_usage_exits_with_2(call, arguments):
     result = call(*arguments)
