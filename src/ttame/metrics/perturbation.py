@@ -62,7 +62,7 @@ def exchanging(ranks: Tensor, start: Tensor, end: Tensor) -> Callable[[Sequence[
         start: (B, C, H, W) or what broadcasts to it: the pixels before they go.
         end: The pixels afterwards.
     """
-    return lambda counts: torch.cat([torch.where(ranks < count, end, start) for count in counts])
+    return lambda group: torch.cat([torch.where(ranks < count, end, start) for count in group])
 
 
 def logits_along(
