@@ -15,24 +15,27 @@ from ttame.methods.registry import Method
 
 PRODUCTS = torch.backends.cuda.matmul
 NEW = hasattr(PRODUCTS, "fp32_precision")
-pytestmark = pytest.mark.skipif(not NEW, reason="reads the settings of PyTorch 2.9 and later")
+BY_OPERATOR = pytest.mark.skipif(not NEW, reason="settings of PyTorch 2.9 and later")
+
+
+def settings() -> list[tuple[Any, str]]:
+    kernels = [(cudnn, "benchmark"), (cudnn, "deterministic")]
+    if not NEW:
+        return kernels
+    owners = (torch.backends, cudnn, cudnn.conv, cudnn.rnn, PRODUCTS, torch.backends.mkldnn.matmul)
+    return [*((owner, "fp32_precision") for owner in owners), *kernels]
+
+
+def state() -> list[Any]:
+    return [getattr(owner, name) for owner, name in settings()]
 
 
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
-    owners: list[Any] = [torch.backends, cudnn, cudnn.conv, cudnn.rnn, PRODUCTS]
-    owners += [torch.backends.mkldnn.matmul]
-    precisions = [owner.fp32_precision for owner in owners]
-    kernels = cudnn.benchmark, cudnn.deterministic
+    before = state()
     yield
-    for owner, precision in zip(owners, precisions, strict=True):
-        owner.fp32_precision = precision
-    cudnn.benchmark, cudnn.deterministic = kernels
-
-
-def state() -> list[Any]:
-    owners = (torch.backends, cudnn, cudnn.conv, cudnn.rnn, PRODUCTS, torch.backends.mkldnn.matmul)
-    return [*(owner.fp32_precision for owner in owners), cudnn.benchmark, cudnn.deterministic]
+    for (owner, name), value in zip(settings(), before, strict=True):
+        setattr(owner, name, value)
 
 
 def fail_inside() -> None:
@@ -47,6 +50,7 @@ def choose(owner: Any, precision: str) -> None:
     owner.fp32_precision = precision
 
 
+@BY_OPERATOR
 @pytest.mark.parametrize(
     "chosen",
     [
@@ -88,6 +92,7 @@ class Older:
     benchmark = deterministic = False
 
 
+@BY_OPERATOR
 def test_how_a_processor_computes_stays_the_users_choice():
     choose(torch.backends.mkldnn.matmul, "bf16")
     with whole_float32():

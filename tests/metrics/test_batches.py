@@ -37,6 +37,15 @@ def explained():
     return backbone, ttame_method(new_explainer(backbone)), tiny_backbone(seed=1)
 
 
+def assert_alike(found, expected, atol, equal_nan=False):
+    for one, other in ((found.values, expected.values), (found.curves, expected.curves)):
+        assert set(one) == set(other)
+        for name, values in other.items():
+            torch.testing.assert_close(
+                one[name].cpu(), values, atol=atol, rtol=0, equal_nan=equal_nan, msg=name
+            )
+
+
 def case_of(explained, only=slice(None), size=SIZES[0], **values):
     backbone, method, judge = explained
     return make_case(
@@ -76,11 +85,7 @@ def test_how_many_photos_are_filled_at_once_does_not_matter(explained, monkeypat
     expected = measure(case)
     for held in (1, 3 * IMAGES + 1, 1000):
         monkeypatch.setattr("ttame.metrics.road.filled_at_once", lambda *_, held=held: held)
-        found = measure(case)
-        for metric, values in expected.values.items():
-            torch.testing.assert_close(found.values[metric], values, atol=TOLERANCE, rtol=0)
-        for curve, values in expected.curves.items():
-            torch.testing.assert_close(found.curves[curve], values, atol=TOLERANCE, rtol=0)
+        assert_alike(measure(case), expected, TOLERANCE)
 
 
 @pytest.mark.parametrize("name", measures())
@@ -98,16 +103,8 @@ def test_on_a_gpu_the_values_stay_there_and_are_the_same(name, gpu):
         }
         marked = tuple(Truth(one.boxes.to(gpu), one.region.to(gpu)) for one in case.truth)
         found = measure(replace(case, **tensors, truth=marked, explain=moved, judge=judge.to(gpu)))
-    for metric, values in expected.values.items():
-        assert found.values[metric].device.type == "cuda"
-        torch.testing.assert_close(
-            found.values[metric].cpu(), values, atol=0.05, rtol=0, equal_nan=True, msg=metric
-        )
-    assert set(found.curves) == set(expected.curves)
-    for curve, values in expected.curves.items():
-        torch.testing.assert_close(
-            found.curves[curve].cpu(), values, atol=0.05, rtol=0, equal_nan=True, msg=curve
-        )
+    assert {values.device.type for values in found.values.values()} == {"cuda"}
+    assert_alike(found, expected, 0.05, equal_nan=True)
 
 
 @pytest.mark.parametrize("name", measures())

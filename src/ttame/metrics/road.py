@@ -102,6 +102,7 @@ def road(case: Case, shares: Sequence[float] = DEFAULT_SHARES, noise: float = NO
     seeds = [image_seeds(seed, range(2 * len(shares))) for seed in case.seeds]
     activation = case.backbone.activation
     never = case.p.isnan() | ((case.p < 0.5) & (activation == "sigmoid"))
+    held = filled_at_once(case.pixels.device, case.batch_size)
     curves = {}
     for place, name in enumerate(("road_morf", "road_lerf")):
         ranks = removal_ranks(case.masks, case.seeds, most_first=name == "road_morf")
@@ -111,7 +112,6 @@ def road(case: Case, shares: Sequence[float] = DEFAULT_SHARES, noise: float = NO
             drawn = [own[place * len(shares) + step] for step in steps for own in seeds]
             return impute(case.pixels.repeat(len(steps), 1, 1, 1), gone, drawn, noise)
 
-        held = filled_at_once(case.pixels.device, case.batch_size)
         logits = logits_along(case, range(len(shares)), removed, held)
         kept = kept_curve(logits, case.classes, activation)
         curves[name] = kept.masked_fill(never[:, None], torch.nan)
