@@ -13,6 +13,7 @@ from tiny_backbone import tiny_backbone, tiny_photos
 from ttame.backbone.fingerprint import fingerprint
 from ttame.backbone.registry import load_backbone
 from ttame.benchmarking.float32 import whole_float32
+from ttame.detail import with_detail
 from ttame.errors import ImageError, InputError, UnknownNameError
 from ttame.explainer import Explainer, new_explainer
 from ttame.explanation import Explanation
@@ -381,6 +382,27 @@ def test_masks_of_whole_cells_have_the_size_of_the_image(images: Tensor) -> None
     double = (2 * size[0], 2 * size[1])
     assert torch.equal(fine.resize(double).masks[..., ::2, ::2], fine.masks)
     assert whole.summary()["upsampling"] == "nearest"
+
+
+def test_masks_with_detail_have_the_size_and_the_edges_of_the_image(images: Tensor) -> None:
+    torch.manual_seed(0)
+    plain = new_explainer(tiny_backbone(), start="random", mask_form="ranks")
+    fine = Explainer(plain.backbone, plain.attention, "ranks", detail=0.1)
+    size = (images.shape[-2], images.shape[-1])
+    coarse, found = plain(images, "all"), fine(images, "all")
+    assert torch.equal(found.maps, coarse.maps)
+    expected = with_detail(coarse.resize(size).masks, found.pixels, 0.1)
+    assert torch.equal(found.masks, expected)
+    assert not torch.allclose(found.masks, coarse.resize(size).masks)
+    assert torch.equal(found.resize(size).masks, found.masks)
+    alone = torch.cat([fine(images[i : i + 1], "all").masks for i in range(len(images))])
+    torch.testing.assert_close(found.masks, alone, atol=1e-5, rtol=0)
+    assert fine.summary()["detail"] == 0.1
+
+
+def test_new_explainer_refuses_detail_outside_its_range() -> None:
+    with pytest.raises(InputError, match="detail from 0"):
+        new_explainer(tiny_backbone(), detail=1.5)
 
 
 def test_the_paper_s_masks_are_the_maps_before_the_sigmoid(images: Tensor) -> None:

@@ -28,6 +28,7 @@ def made(head: str = "tied", seed: int = 0) -> Explainer:
         branch="sigmoid",
         smoothing=0.5,
         upsampling="nearest",
+        detail=0.1,
         unit_cells=head == "shared",
     )
     for branch in explainer.attention.branches:
@@ -55,7 +56,7 @@ def test_round_trip_gives_equal_maps_bit_for_bit(tmp_path: Path, head: str) -> N
     assert loaded.provenance == explainer.provenance
     assert loaded.mask_form == explainer.mask_form
     assert (loaded.attention.grid, loaded.attention.branch) == ("last", "sigmoid")
-    assert (loaded.smoothing, loaded.upsampling) == (0.5, "nearest")
+    assert (loaded.smoothing, loaded.upsampling, loaded.detail) == (0.5, "nearest", 0.1)
     assert loaded.attention.unit_cells == (head == "shared")
     assert not loaded.training
 
@@ -281,6 +282,7 @@ def test_a_newer_format_asks_for_an_update(tmp_path: Path) -> None:
         {"mask_form": "other"},
         {"grid": "other"},
         {"branch": "other"},
+        {"detail": 2},
         {"head": "independent"},
     ],
     ids=str,

@@ -16,6 +16,7 @@ from ttame import masking
 from ttame.activation import probabilities
 from ttame.attention import AttentionMechanism
 from ttame.classes import ClassRequest, parse_classes, resolve_class
+from ttame.detail import check_detail, with_detail
 from ttame.errors import BackboneError, InputError, unknown_name
 from ttame.explanation import Explanation, concatenate
 from ttame.heads import DirectedHead, TiedHead, make_head
@@ -46,6 +47,8 @@ class Explainer(nn.Module):
         upsampling: How masks come to the size of the image: ``"bilinear"`` leaves them on the grid
             of the maps, to be resized by whoever shows them; with ``"nearest"`` they have the
             image's size already, every cell a rectangle of one value.
+        detail: How much of the photo's edges is mixed into the masks, from 0 to 1, see
+            :func:`ttame.detail.with_detail`; above 0 they have the image's size already.
 
     Example:
         >>> import torch, ttame
@@ -64,6 +67,7 @@ class Explainer(nn.Module):
         provenance: dict[str, Any] | None = None,
         smoothing: float = 0.0,
         upsampling: str = "bilinear",
+        detail: float = 0.0,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -71,6 +75,7 @@ class Explainer(nn.Module):
         self.mask_form = mask_form
         self.smoothing = smoothing
         self.upsampling = upsampling
+        self.detail = detail
         self.provenance = dict(provenance or {})
 
     @property
@@ -100,13 +105,14 @@ class Explainer(nn.Module):
         chosen = self.pick_classes(classes, output.logits)
         every = isinstance(classes, str) and classes == "all"
         maps = self.attention(output.features, None if every else chosen).float()
+        pixels = self.backbone.preprocessing.denormalise(images).clamp(0, 1)
         return Explanation(
             logits=output.logits,
             probabilities=probabilities(output.logits.float(), self.backbone.activation),
             classes=chosen,
             maps=maps,
-            masks=self._masks(maps, (images.shape[-2], images.shape[-1])),
-            pixels=self.backbone.preprocessing.denormalise(images).clamp(0, 1),
+            masks=self._masks(maps, pixels),
+            pixels=pixels,
             class_names=self.backbone.class_names,
             provenance=self.summary(),
         )
@@ -202,6 +208,7 @@ class Explainer(nn.Module):
             "mask_form": self.mask_form,
             "smoothing": self.smoothing,
             "upsampling": self.upsampling,
+            "detail": self.detail,
         }
 
     def save(self, folder: str | Path) -> Path:
@@ -210,11 +217,12 @@ class Explainer(nn.Module):
 
         return storage.save(self, folder)
 
-    def _masks(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
+    def _masks(self, maps: Tensor, pixels: Tensor) -> Tensor:
         masks = masking.shown_masks(maps, self.mask_form, self.smoothing)
-        if self.upsampling == "bilinear":
+        if self.upsampling == "bilinear" and self.detail == 0:
             return masks
-        return masking.upsample(masks, size, self.upsampling)
+        size = (pixels.shape[-2], pixels.shape[-1])
+        return with_detail(masking.upsample(masks, size, self.upsampling), pixels, self.detail)
 
     def _explain_pixels(self, pixels: Tensor, classes: Any, names: list[str]) -> Explanation:
         images = self.backbone.preprocessing.normalise(pixels).to(self.device)
@@ -229,6 +237,7 @@ def mask_settings(explainer: Explainer) -> dict[str, Any]:
         "mask_form": explainer.mask_form,
         "smoothing": explainer.smoothing,
         "upsampling": explainer.upsampling,
+        "detail": explainer.detail,
         "grid": attention.grid,
         "branch": attention.branch,
         "unit_cells": attention.unit_cells,
@@ -246,6 +255,7 @@ def new_explainer(
     smoothing: float = 0.0,
     unit_cells: bool = False,
     upsampling: str = "bilinear",
+    detail: float = 0.0,
 ) -> Explainer:
     """Make an untrained explainer for a backbone.
 
@@ -262,8 +272,10 @@ def new_explainer(
         smoothing: See :class:`Explainer`.
         unit_cells: See :class:`ttame.attention.AttentionMechanism`.
         upsampling: See :class:`Explainer`.
+        detail: See :class:`Explainer`.
 
     Raises:
+        InputError: ``detail`` is not in [0, 1].
         UnknownNameError: There is no such head, layer, mask form, start, grid, branch or
             upsampling.
         BackboneError: The head needs a final linear layer and there is none, the shared head finds
@@ -272,6 +284,7 @@ def new_explainer(
     if mask_form not in masking.MASK_FORMS:
         raise unknown_name("mask form", mask_form, masking.MASK_FORMS)
     masking.check_upsampling(upsampling)
+    check_detail(detail)
     if start not in ("cam", "random"):
         raise unknown_name("start", start, ("cam", "random"))
     if backbone.num_classes < 2:
@@ -303,7 +316,7 @@ def new_explainer(
             )
         attention.silence_branches()
     return Explainer(
-        backbone, attention, mask_form, smoothing=smoothing, upsampling=upsampling
+        backbone, attention, mask_form, smoothing=smoothing, upsampling=upsampling, detail=detail
     ).eval()
 
 

@@ -31,7 +31,8 @@ class Explanation:
         classes: The explained classes, (B, n).
         maps: Before normalisation, (B, n, h, w), any range.
         masks: The maps normalised to [0, 1] one by one, (B, n, h, w); of an explainer whose
-            upsampling is not bilinear at the size of the image, (B, n, H, W).
+            upsampling is not bilinear, or that mixes in detail, at the size of the image,
+            (B, n, H, W).
         pixels: What the classifier saw, (B, C, H, W) in [0, 1].
         class_names: K names, or None where they are not known.
         sources: One name per image (a path, where it came from a file), or None.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ttame.detail import with_detail
 from ttame.errors import unknown_name
 from ttame.masking import minmax, upsample
 
@@ -128,6 +129,8 @@ def full_masks(
     size: tuple[int, int],
     normalisation: str = MINMAX,
     upsampling: str = "bilinear",
+    detail: float = 0.0,
+    pixels: Tensor | None = None,
 ) -> Tensor:
     """Turn maps into masks in [0, 1] at the size of the image.
 
@@ -137,6 +140,8 @@ def full_masks(
         normalisation: One of ``NORMALISATIONS``, at the maps' own resolution. ``"minmax"`` is the
             paper's (a constant map becomes zeros).
         upsampling: One of ``ttame.masking.UPSAMPLINGS``.
+        detail: How much of the photos' edges is mixed in, see :func:`ttame.detail.with_detail`.
+        pixels: The photos, (B, C, H, W) in [0, 1]; needed for that only.
 
     Returns:
         (B, H, W) in [0, 1].
@@ -154,4 +159,5 @@ def full_masks(
     masks = NORMALISATIONS[normalisation](maps)
     # In float64, so that plateaus of the map stay exact ties: in float32 their pixels would differ
     # by rounding noise, and that noise, which varies with the batch, would rank them.
-    return upsample(masks[:, None].double(), size, upsampling)[:, 0].clamp(0, 1).float()
+    full = upsample(masks[:, None].double(), size, upsampling).clamp(0, 1).float()
+    return (full if pixels is None else with_detail(full, pixels, detail))[:, 0]

@@ -186,6 +186,7 @@ def load(
     unit_cells = bool(description["attention"].get("unit_cells", False))
     smoothing = float(description["attention"].get("smoothing", 0.0))
     upsampling = description["attention"].get("upsampling", "bilinear")
+    detail = float(description["attention"].get("detail", 0.0))
     for kind, name, known in (
         ("head", head, HEADS),
         ("mask form", form, masking.MASK_FORMS),
@@ -195,6 +196,8 @@ def load(
     ):
         if name not in known:
             raise StorageError(f"{folder} uses the unknown {kind} {name!r}; update ttame")
+    if not 0 <= detail <= 1:
+        raise StorageError(f"{folder} asks for a detail of {detail}, beyond [0, 1]; repair it")
     # Parts start at random before their weights are read: that is no business of the caller's.
     with torch.random.fork_rng(devices=[]):
         loaded = _load_backbone(description["backbone"], folder, backbone, weights)
@@ -214,7 +217,7 @@ def load(
         ) from error
     own = {"format", "ttame", "backbone", "attention"}
     provenance = {key: value for key, value in description.items() if key not in own}
-    explainer = Explainer(loaded, attention, form, provenance, smoothing, upsampling).eval()
+    explainer = Explainer(loaded, attention, form, provenance, smoothing, upsampling, detail).eval()
     return explainer if device is None else explainer.to(device)
 
 

@@ -522,6 +522,23 @@ def test_upsampling_is_the_same_for_all(explainer, photos):
     assert whole.provenance["settings"]["upsampling"] == "nearest"
 
 
+def test_detail_is_the_same_for_all_but_for_masks_that_are_given(explainer, photos):
+    run_with = {"methods": ["gradcam", "all_ones"], "measures": ["confidence"]}
+    usual = run(explainer, photos, **run_with)
+    fine = run(explainer, photos, detail=0.3, **run_with)
+    assert not fine.values("gradcam").equals(usual.values("gradcam"))
+    for method in ("ttame", "all_ones"):
+        assert fine.values(method).equals(usual.values(method))
+    own = ttame.Explainer(explainer.backbone, explainer.attention, detail=0.3)
+    shown = run(own, photos, **run_with)
+    assert not shown.values("ttame").equals(usual.values("ttame"))
+    assert shown.values("gradcam").equals(usual.values("gradcam"))
+    settings = fine.provenance["settings"]
+    assert settings["detail"] == 0.3
+    with pytest.raises(InputError, match="detail from 0"):
+        run(explainer, photos, detail=1.5, **run_with)
+
+
 def test_normalisation_is_the_same_for_all_but_for_masks_that_are_given(explainer, photos):
     signed = Method("signed", "Signed", lambda _, images, classes: images[:, :1])
     run_with = {"methods": [signed, "all_ones"], "measures": ["confidence"]}

@@ -50,7 +50,7 @@ def test_options_reach_the_run_and_resume_goes_on(call, folders, tmp_path):
         *("benchmark", "-e", folders["e"], "-d", folders["d"], "-o", folders["o"]),
         *("--methods", "random", "--metrics", "confidence", "--slow-images", 2, "--seed", 7),
         *("--also", f"again={folders['e']}", "--batch-size", 2, "--workers", 0),
-        *("--normalisation", "positive", "--upsampling", "nearest"),
+        *("--normalisation", "positive", "--upsampling", "nearest", "--detail", 0.1),
     ]
     result = call(*arguments)
     assert result.exit_code == 0, result.output
@@ -61,6 +61,7 @@ def test_options_reach_the_run_and_resume_goes_on(call, folders, tmp_path):
     assert content["seed"] == 7
     assert content["details"]["random"]["normalisation"] == "positive"
     assert content["settings"]["upsampling"] == "nearest"
+    assert content["settings"]["detail"] == 0.1
     assert content["settings"]["slow_images"] == 2
     again = call(*arguments)
     assert again.exit_code == 1

@@ -15,6 +15,7 @@ from references.slow_masking import slow_area, slow_variation
 from references.slow_scores import slow_scores
 from tiny_backbone import tiny_backbone
 from ttame import masking
+from ttame.detail import edge_strength, with_detail
 from ttame.explainer import Explainer, new_explainer
 from ttame.images.dataset import Batch
 from ttame.methods.registry import get_method
@@ -70,16 +71,16 @@ def test_the_classifier_is_no_part_of_the_training(config: Config) -> None:
 
 @pytest.mark.parametrize("fill", ["black", "mean"])
 @pytest.mark.parametrize(
-    ("form", "smoothing", "upsampling"),
+    ("form", "smoothing", "upsampling", "detail"),
     [
-        ("sigmoid", 0.0, "bilinear"),
-        ("minmax", 0.0, "bilinear"),
-        ("ranks", 0.0, "nearest"),
-        ("ranks", 0.7, "bilinear"),
+        ("sigmoid", 0.0, "bilinear", 0.0),
+        ("minmax", 0.0, "bilinear", 0.0),
+        ("ranks", 0.0, "nearest", 0.0),
+        ("ranks", 0.7, "bilinear", 0.2),
     ],
 )
 def test_a_step_by_hand(
-    config: Config, form: str, smoothing: float, upsampling: str, fill: str
+    config: Config, form: str, smoothing: float, upsampling: str, detail: float, fill: str
 ) -> None:
     settings = config(
         mask_form=form,
@@ -89,6 +90,7 @@ def test_a_step_by_hand(
         cross_entropy_bound=0,
         smoothing=smoothing,
         upsampling=upsampling,
+        detail=detail,
     )
     explainer, module, logged = made(settings)
     batch = a_batch()
@@ -103,6 +105,7 @@ def test_a_step_by_hand(
     full = F.interpolate(masks, (32, 32), mode="bilinear", align_corners=False)
     if upsampling == "nearest":
         full = whole_cells(masks)
+    full = (1 - detail) * full + detail * masking.normal_ranks(edge_strength(batch.pixels))
     normalise = explainer.backbone.preprocessing.normalise
     masked = {
         "black": normalise(batch.pixels * full),
@@ -215,9 +218,13 @@ def test_shares_are_drawn_per_image(config: Config) -> None:
     assert (sizes[~untouched] < 0.8 * whole.mean(dim=(1, 2, 3))[~untouched]).all()
 
 
-@pytest.mark.parametrize("upsampling", ["bilinear", "nearest"])
-def test_validation_scores_equal_the_slow_ones(config: Config, upsampling: str) -> None:
-    settings = config(mask_form="minmax", smoothing=0.0, upsampling=upsampling)
+@pytest.mark.parametrize(
+    ("upsampling", "detail"), [("bilinear", 0), ("nearest", 0), ("bilinear", 0.2)]
+)
+def test_validation_scores_equal_the_slow_ones(
+    config: Config, upsampling: str, detail: float
+) -> None:
+    settings = config(mask_form="minmax", smoothing=0.0, upsampling=upsampling, detail=detail)
     explainer, module, logged = made(settings)
     batch = a_batch(5)
     module.eval()
@@ -226,6 +233,9 @@ def test_validation_scores_equal_the_slow_ones(config: Config, upsampling: str) 
     logits, maps = all_maps(explainer, batch.pixels)
     if upsampling == "nearest":
         maps = whole_cells(maps)
+    if detail:
+        full = masking.resize(masking.minmax(maps), (32, 32))
+        maps = with_detail(full, batch.pixels, detail)
     drops = []
     for share in (1.0, 0.5, 0.15):
         rows = [

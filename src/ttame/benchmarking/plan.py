@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ttame.benchmarking.records import Unit
 from ttame.methods.ttame import ttame_method
-from ttame.normalisation import MINMAX
+from ttame.normalisation import AS_GIVEN, MINMAX
 
 if TYPE_CHECKING:
     from ttame.backbone.contract import Backbone
@@ -81,6 +81,8 @@ class Plan:
         normalisation: How all methods' maps become masks, but of those that have their own way.
         upsampling: How all methods' maps come to the size of the image; an explainer that shows
             whole cells gives masks of that size.
+        detail: How much of the photo's edges is mixed into the masks of all methods, but of those
+            that give masks; see ``ttame.detail``.
     """
 
     backbone: Backbone
@@ -94,6 +96,7 @@ class Plan:
     half: str = "all"
     normalisation: str = "minmax"
     upsampling: str = "bilinear"
+    detail: float = 0.0
 
     @cached_property
     def methods(self) -> tuple[Method, ...]:
@@ -104,7 +107,12 @@ class Plan:
     def _shown(self, method: Method) -> Method:
         own = method.normalisation != MINMAX
         normalisation = method.normalisation if own else self.normalisation
-        return replace(method, normalisation=normalisation, upsampling=self.upsampling)
+        return replace(
+            method,
+            normalisation=normalisation,
+            upsampling=self.upsampling,
+            detail=0.0 if method.normalisation == AS_GIVEN else self.detail,
+        )
 
     def count(self, photo_set: PhotoSet, slow: bool) -> int:
         """Return how many photos of a set are given to what is slow or not."""

@@ -40,6 +40,7 @@ from ttame.benchmarking.report.sheets import make_sheets
 from ttame.benchmarking.scoring import problem
 from ttame.benchmarking.settings import check_out, describe_settings, open_folder
 from ttame.benchmarking.statistics import check_seed
+from ttame.detail import check_detail
 from ttame.errors import InputError
 from ttame.masking import check_upsampling
 from ttame.methods.ttame import rebound
@@ -60,6 +61,7 @@ _SETTINGS = (
     "half",
     "normalisation",
     "upsampling",
+    "detail",
     "batch_size",
     "slow_images",
     "explainers",
@@ -82,6 +84,7 @@ def benchmark(
     half: str = "all",
     normalisation: str = "minmax",
     upsampling: str = "bilinear",
+    detail: float = 0.0,
     judge: Backbone | str | None = None,
     judge_weights: str | Path | None = None,
     explainers: Mapping[str, Explainer] | None = None,
@@ -126,6 +129,8 @@ def benchmark(
             ``"positive"``, ``"magnitude"`` or ``"clipped"``, see :mod:`ttame.normalisation`.
         upsampling: ``"bilinear"``, or ``"nearest"``: every cell of a map stays a rectangle of one
             value. An explainer that shows its masks in whole cells does so either way.
+        detail: How much of the photo's edges is mixed into the masks of all methods, from 0 to 1,
+            see :func:`ttame.detail.with_detail`. Explainers' masks have their own already.
         judge: Another classifier that knows some of the classes, for the transfer score; itself or
             its source, as :func:`ttame.load_backbone` takes it.
         judge_weights: Weight file of a judge given by its source, instead of a download.
@@ -172,6 +177,7 @@ def benchmark(
             "one for a run"
         )
     check_upsampling(upsampling)
+    check_detail(detail)
     own, classifier = _subject(explainer, backbone, explainers or {})
     given = (boxes is not None, judge is not None, regions is not None)
     taken, others = mark_slow(slow, choose_measures(measures, *given), choose_methods(methods, own))
@@ -192,6 +198,7 @@ def benchmark(
         half=half,
         normalisation=normalisation,
         upsampling=upsampling,
+        detail=detail,
     )
     place = str(device or next(classifier.parameters()).device)
     start = time.perf_counter()

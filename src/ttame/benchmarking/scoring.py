@@ -202,11 +202,14 @@ class Scorer:
             classes=photos.classes,
             p=photos.p,
             maps=maps,
-            masks=full_masks(maps, size, method.normalisation, method.upsampling),
+            masks=full_masks(
+                maps, size, method.normalisation, method.upsampling, method.detail, photos.pixels
+            ),
             seeds=photos.seeds,
             explain=method,
             normalisation=method.normalisation,
             upsampling=method.upsampling,
+            detail=method.detail,
             batch_size=self.batch_size,
             truth=photos.truth,
             judge=self.judge,

@@ -72,6 +72,7 @@ def describe_settings(plan: Plan, device: str) -> dict[str, Any]:
             if method.normalisation != plan.normalisation
         },
         "upsampling": plan.upsampling,
+        "detail": plan.detail,
         "batch_size": plan.batch_size,
         "slow_images": plan.slow_images,
         "slow": [method.name for method in plan.methods if method.slow]

@@ -85,6 +85,10 @@ def benchmark(
         str,
         typer.Option("--upsampling", help="bilinear, or nearest: cells of maps stay rectangles."),
     ] = "bilinear",
+    detail: Annotated[
+        float,
+        typer.Option("--detail", help="Share of the photo's edges in other methods' masks."),
+    ] = 0.0,
     judge: Annotated[
         str | None, typer.Option("--judge", help="Another classifier, for the transfer score.")
     ] = None,
@@ -176,6 +180,7 @@ def benchmark(
                 half=half,
                 normalisation=normalisation,
                 upsampling=upsampling,
+                detail=detail,
                 judge=judge,
                 judge_weights=judge_weights,
                 explainers=others,

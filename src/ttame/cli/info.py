@@ -61,6 +61,7 @@ def describe(description: Mapping[str, Any], folder: Path) -> Iterator[tuple[str
     yield "mask form", str(attention["mask_form"])
     yield "smoothing", f"{attention.get('smoothing', 0.0):g} cells"
     yield "upsampling", str(attention.get("upsampling", "bilinear"))
+    yield "detail", f"{attention.get('detail', 0.0):g}"
     yield "grid", str(attention.get("grid", "first"))
     yield "branch", str(attention.get("branch", "paper"))
     yield "cells", "of one length" if attention.get("unit_cells") else "as they are"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 
+from ttame.detail import edge_strength
 from ttame.methods.registry import register
 from ttame.methods.seeding import content_seeds
 from ttame.normalisation import AS_GIVEN
@@ -65,19 +65,14 @@ def centre_gaussian(backbone: Backbone, images: Tensor, classes: Tensor) -> Tens
 
 @register(name="edge_map", title="Edge map", control=True)
 def edge_map(backbone: Backbone, images: Tensor, classes: Tensor) -> Tensor:
-    """Show the photo's edges, which no classifier was asked about: Sobel on its grey values.
+    """Show the photo's edges, which no classifier was asked about.
 
-    ``sqrt((g * s)^2 + (g * s^T)^2)`` with g the mean over the channels of the [0, 1] photo, its
-    border repeated, and s the kernel ``[1 2 1]^T [-1 0 1]``.
+    See :func:`ttame.detail.edge_strength`.
 
     Returns:
         (B, n, H, W), at the image's resolution, not negative.
     """
-    grey = backbone.preprocessing.denormalise(images.float()).mean(dim=1, keepdim=True)
-    across = torch.outer(grey.new_tensor([1, 2, 1]), grey.new_tensor([-1, 0, 1]))
-    kernels = torch.stack([across, across.T])[:, None]
-    edges = F.conv2d(F.pad(grey, (1, 1, 1, 1), mode="replicate"), kernels)
-    strength: Tensor = torch.linalg.vector_norm(edges, dim=1, keepdim=True)
+    strength = edge_strength(backbone.preprocessing.denormalise(images.float()))
     return strength.expand(*classes.shape, -1, -1)
 
 

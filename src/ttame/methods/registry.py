@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ttame.backbone.contract import Backbone
+from ttame.detail import check_detail
 from ttame.errors import InputError
 from ttame.masking import check_upsampling
 from ttame.normalisation import check_normalisation
@@ -50,6 +51,8 @@ class Method:
             puts its own in the place of ``"minmax"``, any other belongs to the method.
         upsampling: How its maps come to the size of the image, see ``ttame.masking.UPSAMPLINGS``; a
             benchmark sets it to its own for all methods.
+        detail: How much of the photo's edges is mixed into its masks, see ``ttame.detail``; a
+            benchmark sets it to its own, but for methods that give masks.
         details: ``backbone -> values`` for the results, for example the layer that was used.
         rebind: Makes the method for a changed copy of its classifier; None: it takes any
             classifier as it is. For methods that hold parts made for one classifier.
@@ -67,12 +70,14 @@ class Method:
     control: bool = False
     normalisation: str = "minmax"
     upsampling: str = "bilinear"
+    detail: float = 0.0
     details: Callable[[Backbone], Mapping[str, Any]] = field(default=_no_details)
     rebind: Callable[[Backbone], Method] | None = None
 
     def __post_init__(self) -> None:
         check_normalisation(self.normalisation)
         check_upsampling(self.upsampling)
+        check_detail(self.detail)
 
     def __call__(self, backbone: Backbone, images: Tensor, classes: Tensor) -> Tensor:
         """Explain images; gradients are recorded only for methods that need them.

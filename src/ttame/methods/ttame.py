@@ -98,4 +98,5 @@ def rebound(explainer: Explainer, backbone: Backbone) -> Explainer:
         explainer.provenance,
         explainer.smoothing,
         explainer.upsampling,
+        explainer.detail,
     ).eval()

@@ -52,6 +52,7 @@ class Case:
         explain: The method again: ``(backbone, images, classes (B, n)) -> maps (B, n, h, w)``.
         normalisation: How the maps become masks, see ``ttame.normalisation``.
         upsampling: How they come to the size of the image, see ``ttame.masking.UPSAMPLINGS``.
+        detail: How much of the photos' edges is mixed into them, see ``ttame.detail``.
         batch_size: Most images per forward pass.
         truth: Per image where the class is, or None where nobody marked it; empty if unknown.
         judge: Another classifier that knows some of the classes, for the transfer score.
@@ -70,6 +71,7 @@ class Case:
     explain: MapFunction
     normalisation: str = "minmax"
     upsampling: str = "bilinear"
+    detail: float = 0.0
     batch_size: int = 32
     truth: tuple[Truth | None, ...] = field(default=())
     judge: Backbone | None = None
@@ -147,7 +149,9 @@ class Case:
         maps = self.explain(backbone, images, wanted)[:, 0]
         with torch.inference_mode():
             maps = without_nan(maps)[0]
-            return full_masks(maps, self.size, self.normalisation, self.upsampling)
+            return full_masks(
+                maps, self.size, self.normalisation, self.upsampling, self.detail, pixels
+            )
 
 
 def normalised(backbone: Backbone, pixels: Tensor) -> Tensor:

@@ -31,6 +31,8 @@ class TrainingConfig:
             as afterwards. Unless it is given, 0 where all layers share one grid.
         upsampling: How masks come to the size of the image, in training as afterwards:
             ``"bilinear"``, or ``"nearest"``, which leaves every cell whole.
+        detail: How much of the photo's edges is mixed into the masks, in training as afterwards,
+            see :func:`ttame.detail.with_detail`.
         teacher: A method (``ttame methods``) whose maps are learnt instead of the objective, of the
             class that is seen and of others; ``"none"`` for the objective. To that alone belong
             shares, block, fill, terms and weights below.
@@ -66,6 +68,7 @@ class TrainingConfig:
     mask_form: str = "ranks"
     smoothing: float = 0.0
     upsampling: str = "bilinear"
+    detail: float = 0.0
     teacher: str = "none"
     teacher_classes: int = 4
     shares: tuple[float, ...] = (1.0,)
@@ -126,6 +129,7 @@ RANGES = {
     "area_weight": (0, math.inf),
     "variation_weight": (0, math.inf),
     "smoothing": (0, math.inf),
+    "detail": (0, 1),
     "weight_decay": (0, math.inf),
     "momentum": (0, 1),
     "seed": (0, 2**32 - 1),  # what numpy's generator takes

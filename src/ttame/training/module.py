@@ -11,6 +11,7 @@ from torch import Tensor
 from ttame import masking
 from ttame.activation import probabilities, pseudo_labels
 from ttame.backbone.affine import AffineNorms
+from ttame.detail import mixed_with_edges
 from ttame.metrics.confidence import average_drop, increase_in_confidence
 from ttame.metrics.shares import cut_to_shares
 from ttame.normalisation import full_masks
@@ -142,7 +143,13 @@ class ExplainerTraining(pl.LightningModule):
         p = self._probabilities(logits, classes)
         masks = masking.shown_masks(maps, self.config.mask_form, self.config.smoothing)[:, 0]
         size = (images.shape[-2], images.shape[-1])
-        full = full_masks(masks, size, upsampling=self.config.upsampling)
+        full = full_masks(
+            masks,
+            size,
+            upsampling=self.config.upsampling,
+            detail=self.config.detail,
+            pixels=self._pixels(images),
+        )
         scores: dict[str, Tensor] = {"val/mask_area": full.mean()}
         drops = []
         cuts = cut_to_shares(full, VALIDATION_SHARES)
@@ -212,11 +219,16 @@ class ExplainerTraining(pl.LightningModule):
         """Mask images (B, C, H, W) by masks (B, 1, h, w), each cut to a share drawn for it."""
         size = (images.shape[-2], images.shape[-1])
         full = masking.upsample(masks, size, self.config.upsampling)
+        if self.config.detail:
+            full = mixed_with_edges(full, self._pixels(images), self.config.detail)
         shares = torch.tensor(self.config.shares, device=images.device)
         if float(shares.min()) < 1:
             drawn = shares[torch.randint(len(shares), (len(images),), device=images.device)]
             full = masking.keep_share(full, drawn, SOFTNESS)
         return self._blend(images, full, self.config.fill)
+
+    def _pixels(self, images: Tensor) -> Tensor:
+        return self._frozen[0].preprocessing.denormalise(images).clamp(0, 1)
 
     def _blend(self, images: Tensor, full: Tensor, fill: str) -> Tensor:
         colour = masking.make_fill(fill, images, self._frozen[0].preprocessing)

@@ -111,6 +111,7 @@ def train(
                 branch=config.branch,
                 smoothing=config.smoothing,
                 upsampling=config.upsampling,
+                detail=config.detail,
                 unit_cells=config.unit_cells,
             )
             module, keeper = _fit(

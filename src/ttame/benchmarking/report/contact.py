@@ -145,7 +145,9 @@ def _cell(backbone: Backbone, method: Method, photo: Tensor, wanted: Tensor) -> 
         with torch.inference_mode():
             maps, replaced = without_nan(maps)
             size = (photo.shape[2], photo.shape[3])
-            mask = full_masks(maps, size, method.normalisation, method.upsampling)[0]
+            mask = full_masks(
+                maps, size, method.normalisation, method.upsampling, method.detail, photo
+            )[0]
     except Exception as error:
         # Any: methods may come from other packages, and the scores are there already.
         return Cell(method.title, None, f"{type(error).__name__}: {first_line(error)}")
