@@ -74,7 +74,7 @@ def with_detail(masks: Tensor, pixels: Tensor, detail: float) -> Tensor:
         >>> photo = torch.tensor([[[[0.0, 0.0, 1.0, 1.0]]]])
         >>> slope = torch.tensor([[[[0.0, 0.4, 0.6, 1.0]]]])
         >>> with_detail(slope, photo, 0.2)
-        tensor([[[[0.0000, 0.5684, 0.7684, 1.0000]]]])
+        tensor([[[[0.0000, 0.5707, 0.7707, 1.0000]]]])
     """
     if detail == 0:
         return masks

@@ -45,6 +45,7 @@ class SumExplainer(nn.Module):
         self.mask_form = "minmax"
         self.smoothing = 0.0
         self.upsampling = "bilinear"
+        self.detail = 0.0
         self.attention = Nothing()
         self.device = torch.device("cpu")
 

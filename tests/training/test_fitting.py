@@ -131,7 +131,7 @@ def test_a_shared_head_needs_a_layer_as_wide_as_the_final_linear_one(caplog):
 
 def test_a_preset_may_differ_where_contributions_are_read():
     values = contribution_values("fast")
-    named = {"head", "branch", "upsampling", "teacher", "lr", "epochs", "batch_size"}
+    named = {"head", "branch", "upsampling", "detail", "teacher", "lr", "epochs", "batch_size"}
     assert set(values) == named
     classifier = transformer("torchvision").classifier
     backbone = ttame.load_backbone(classifier, preprocessing=SMALL)

@@ -59,8 +59,9 @@ def centre_gaussian(backbone: Backbone, images: Tensor, classes: Tensor) -> Tens
     Returns:
         (B, n, H, W) in (0, 1], at the image's resolution.
     """
-    rows, columns = (_bell(side, images.device) for side in images.shape[-2:])
-    return torch.outer(rows, columns).expand(*classes.shape, -1, -1)
+    # On the CPU: other rounding would break the ties of its four equal corners another way.
+    rows, columns = (_bell(side) for side in images.shape[-2:])
+    return torch.outer(rows, columns).to(images.device).expand(*classes.shape, -1, -1)
 
 
 @register(name="edge_map", title="Edge map", control=True)
@@ -76,8 +77,8 @@ def edge_map(backbone: Backbone, images: Tensor, classes: Tensor) -> Tensor:
     return strength.expand(*classes.shape, -1, -1)
 
 
-def _bell(side: int, device: torch.device) -> Tensor:
-    places = (torch.arange(side, device=device) + 0.5) / side - 0.5
+def _bell(side: int) -> Tensor:
+    places = (torch.arange(side) + 0.5) / side - 0.5
     return torch.exp(-(places**2) / (2 * _SPREAD**2))
 
 
