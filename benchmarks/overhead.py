@@ -57,10 +57,10 @@ def compare(
     return pairs
 
 
-def row(network: str, batches: list[int], rounds: int, device: str) -> list[str]:
+def row(network: str, batches: list[int], rounds: int, device: str, detail: float) -> list[str]:
     """Return one table row for each batch size."""
     backbone = ttame.load_backbone(f"torchvision/{network}", pretrained=False)
-    explainer = ttame.new_explainer(backbone).to(device)
+    explainer = ttame.new_explainer(backbone, detail=detail).to(device)
     height, width = backbone.preprocessing.crop
     rows = []
     for batch in batches:
@@ -87,6 +87,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, help="CPU threads; all cores where not given")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--detail", type=float, default=0.06, help="of the masks, as in `fast`")
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -99,7 +100,7 @@ def main() -> None:
     print("| network | batch | prediction, ms | with explanation, ms | ratio | range |")
     print("|---|---|---|---|---|---|")
     for network in args.networks:
-        for line in row(network, args.batches, args.rounds, args.device):
+        for line in row(network, args.batches, args.rounds, args.device, args.detail):
             print(line, flush=True)
 
 
