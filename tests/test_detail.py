@@ -10,8 +10,8 @@ from ttame.detail import edge_strength, mixed_with_edges, with_detail
 from ttame.errors import InputError
 
 
-def photos(count: int = 2, size: int = 12) -> Tensor:
-    return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(1))
+def photos(count: int = 2, channels: int = 3, size: tuple[int, int] = (12, 12)) -> Tensor:
+    return torch.rand(count, channels, *size, generator=torch.Generator().manual_seed(1))
 
 
 def slow_edges(photo: Tensor) -> Tensor:
@@ -38,24 +38,37 @@ def slow_detail(mask: Tensor, photo: Tensor, detail: float) -> Tensor:
     edges = slow_edges(photo).double()
     deviation = math.sqrt(float(((edges - edges.mean()) ** 2).mean()))
     ranks = 0.5 * (1 + torch.erf((edges - edges.mean()) / (deviation * math.sqrt(2))))
-    mixed = (1 - detail) * mask.double() + detail * ranks
-    return ((mixed - mixed.min()) / (mixed.max() - mixed.min())).float()
+    low, span = float(mask.min()), float(mask.max() - mask.min())
+    mixed = (1 - detail) * (mask.double() - low) / span + detail * ranks
+    return (low + span * (mixed - mixed.min()) / (mixed.max() - mixed.min())).float()
 
 
-def test_edges_equal_the_slow_ones():
-    pixels = photos()
+@pytest.mark.parametrize(("channels", "size"), [(3, (12, 12)), (1, (9, 14)), (5, (14, 9))])
+def test_edges_equal_the_slow_ones(channels: int, size: tuple[int, int]):
+    pixels = photos(2, channels, size)
     expected = torch.stack([slow_edges(photo) for photo in pixels])[:, None]
     torch.testing.assert_close(edge_strength(pixels), expected)
 
 
+@pytest.mark.parametrize("span", [1.0, 0.1])
 @pytest.mark.parametrize("detail", [0.06, 0.5, 1.0])
-def test_masks_equal_the_slow_ones(detail: float):
-    pixels = photos()
-    masks = torch.rand(2, 3, 12, 12, generator=torch.Generator().manual_seed(2))
+def test_masks_equal_the_slow_ones(detail: float, span: float):
+    pixels = photos(2, size=(9, 14))
+    # More classes than are mixed at once.
+    masks = torch.rand(2, 19, 9, 14, generator=torch.Generator().manual_seed(2))
+    masks = 0.3 + span * (masks - 0.3)
     found = with_detail(masks, pixels, detail)
     for i in range(2):
-        for j in range(3):
+        for j in range(19):
             torch.testing.assert_close(found[i, j], slow_detail(masks[i, j], pixels[i], detail))
+
+
+def test_edges_are_computed_in_whole_float32_under_autocast():
+    pixels = photos(1)
+    expected = edge_strength(pixels)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(edge_strength(pixels), expected)
+    assert edge_strength(pixels.half()).dtype == torch.float32
 
 
 def test_no_detail_changes_nothing():
@@ -83,8 +96,7 @@ def test_a_little_detail_keeps_the_order_of_what_is_far_apart():
     higher = given[:, None] - given[None] > 0.1 / 0.9
     assert higher.any()
     assert (found[:, None] > found[None])[higher].all()
-    assert found.min() == 0
-    assert found.max() == 1
+    torch.testing.assert_close((found.min(), found.max()), (given.min(), given.max()))
 
 
 def test_no_image_depends_on_the_others():
@@ -110,5 +122,10 @@ def test_detail_outside_its_range_is_refused(detail: float):
 
 
 def test_masks_of_another_size_are_refused():
-    with pytest.raises(InputError, match=r"\(12, 12\).*\(7, 7\)"):
+    with pytest.raises(InputError, match=r"\(1, 3, 12, 12\).*\(1, 1, 7, 7\)"):
         with_detail(torch.rand(1, 1, 7, 7), photos(1), 0.1)
+
+
+def test_masks_of_other_photos_are_refused():
+    with pytest.raises(InputError, match=r"\(3, 3, 12, 12\).*\(1, 1, 12, 12\)"):
+        with_detail(torch.rand(1, 1, 12, 12), photos(3), 0.1)

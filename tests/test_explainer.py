@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from tiny_backbone import tiny_backbone, tiny_photos
+from ttame import masking
 from ttame.backbone.fingerprint import fingerprint
 from ttame.backbone.registry import load_backbone
 from ttame.benchmarking.float32 import whole_float32
@@ -398,6 +399,10 @@ def test_masks_with_detail_have_the_size_and_the_edges_of_the_image(images: Tens
     alone = torch.cat([fine(images[i : i + 1], "all").masks for i in range(len(images))])
     torch.testing.assert_close(found.masks, alone, atol=1e-5, rtol=0)
     assert fine.summary()["detail"] == 0.1
+    small = (size[0] // 8, size[1] // 8)
+    shrunk = found.resize(small).masks
+    assert torch.equal(shrunk, masking.resize(found.masks, small, antialias=True))
+    assert not torch.allclose(shrunk, masking.resize(found.masks, small), atol=1e-2)
 
 
 def test_new_explainer_refuses_detail_outside_its_range() -> None:

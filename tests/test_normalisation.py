@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ttame.errors import UnknownNameError
+from ttame.detail import with_detail
+from ttame.errors import InputError, UnknownNameError
 from ttame.metrics.shares import area_matched, cut_to_shares
 from ttame.normalisation import NORMALISATIONS, full_masks, without_nan
 
@@ -99,6 +100,17 @@ def test_full_masks_normalise_resize_and_leave_masks_alone():
     assert full[0, :, 0].tolist() == pytest.approx([0, 0.25, 0.75, 1])
     ones = torch.ones(1, 3, 5)
     assert torch.equal(full_masks(ones, (3, 5), "as_given"), ones)
+
+
+def test_full_masks_mix_in_detail_and_want_the_photos_for_it():
+    maps, pixels = torch.rand(2, 3, 3), torch.rand(2, 3, 9, 12)
+    found = full_masks(maps, (9, 12), detail=0.2, pixels=pixels)
+    plain = full_masks(maps, (9, 12), pixels=pixels)
+    assert torch.equal(plain, full_masks(maps, (9, 12)))
+    assert torch.equal(found, with_detail(plain[:, None], pixels, 0.2)[:, 0])
+    assert not torch.allclose(found, plain)
+    with pytest.raises(InputError, match="needs the photos"):
+        full_masks(maps, (9, 12), detail=0.2)
 
 
 def test_nan_and_infinite_maps_become_zeros_and_are_flagged():

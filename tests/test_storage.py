@@ -283,6 +283,8 @@ def test_a_newer_format_asks_for_an_update(tmp_path: Path) -> None:
         {"grid": "other"},
         {"branch": "other"},
         {"detail": 2},
+        {"detail": None},
+        {"detail": "some"},
         {"head": "independent"},
     ],
     ids=str,

@@ -62,13 +62,16 @@ class Explanation:
         return float(self.probabilities[i, self.classes[i, j]])
 
     def resize(self, size: tuple[int, int]) -> Explanation:
-        """Return it at (H, W): maps resized bilinearly, masks as the explainer upsamples."""
-        upsampling = self.provenance.get("upsampling", "bilinear")
-        return replace(
-            self,
-            maps=masking.resize(self.maps.float(), size),
-            masks=masking.upsample(self.masks.float(), size, upsampling),
-        )
+        """Return it at (H, W): maps resized bilinearly, masks as the explainer upsamples.
+
+        Masks that shrink are averaged, so that no single pixel of their detail stands for many.
+        """
+        masks = self.masks.float()
+        if size[0] < masks.shape[-2] or size[1] < masks.shape[-1]:
+            masks = masking.resize(masks, size, antialias=True)
+        else:
+            masks = masking.upsample(masks, size, self.provenance.get("upsampling", "bilinear"))
+        return replace(self, maps=masking.resize(self.maps.float(), size), masks=masks)
 
     def overlay(self, i: int = 0, j: int = 0) -> Image.Image:
         """Return image ``i`` as the classifier saw it under the colours of its ``j``-th mask."""

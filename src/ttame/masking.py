@@ -185,7 +185,7 @@ def keep_share(masks: Tensor, share: Tensor, softness: float) -> Tensor:
     Returns:
         (B, n, H, W): masks times a sigmoid step at each mask's own (1 - share) quantile.
     """
-    # Every so many-th pixel tells the quantile of a smooth mask; sorting all would cost a tenth
+    # Every so many-th pixel tells the quantile of a mask; sorting all would cost a tenth
     # of a training step.
     stride = max(1, min(masks.shape[-2:]) // _QUANTILE_GRID)
     flat = masks.detach()[..., ::stride, ::stride].flatten(2)

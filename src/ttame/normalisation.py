@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ttame.detail import with_detail
-from ttame.errors import unknown_name
+from ttame.errors import InputError, unknown_name
 from ttame.masking import minmax, upsample
 
 if TYPE_CHECKING:
@@ -148,6 +148,7 @@ def full_masks(
 
     Raises:
         UnknownNameError: There is no such normalisation or upsampling.
+        InputError: ``detail`` is out of range or given without photos.
 
     Example:
         >>> full_masks(torch.tensor([[[-2.0, 2.0]]]), (1, 4), upsampling="nearest")
@@ -160,4 +161,8 @@ def full_masks(
     # In float64, so that plateaus of the map stay exact ties: in float32 their pixels would differ
     # by rounding noise, and that noise, which varies with the batch, would rank them.
     full = upsample(masks[:, None].double(), size, upsampling).clamp(0, 1).float()
-    return (full if pixels is None else with_detail(full, pixels, detail))[:, 0]
+    if detail == 0:
+        return full[:, 0]
+    if pixels is None:
+        raise InputError(f"detail={detail} needs the photos; give pixels")
+    return with_detail(full, pixels, detail)[:, 0]

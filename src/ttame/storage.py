@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ttame.errors import StorageError, first_line
+from ttame.errors import InputError, StorageError, first_line
 from ttame.files import write_atomically
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ def load(
     unit_cells = bool(description["attention"].get("unit_cells", False))
     smoothing = float(description["attention"].get("smoothing", 0.0))
     upsampling = description["attention"].get("upsampling", "bilinear")
-    detail = float(description["attention"].get("detail", 0.0))
+    detail = _detail(description["attention"].get("detail", 0.0), folder)
     for kind, name, known in (
         ("head", head, HEADS),
         ("mask form", form, masking.MASK_FORMS),
@@ -196,8 +196,6 @@ def load(
     ):
         if name not in known:
             raise StorageError(f"{folder} uses the unknown {kind} {name!r}; update ttame")
-    if not 0 <= detail <= 1:
-        raise StorageError(f"{folder} asks for a detail of {detail}, beyond [0, 1]; repair it")
     # Parts start at random before their weights are read: that is no business of the caller's.
     with torch.random.fork_rng(devices=[]):
         loaded = _load_backbone(description["backbone"], folder, backbone, weights)
@@ -219,6 +217,17 @@ def load(
     provenance = {key: value for key, value in description.items() if key not in own}
     explainer = Explainer(loaded, attention, form, provenance, smoothing, upsampling, detail).eval()
     return explainer if device is None else explainer.to(device)
+
+
+def _detail(given: Any, folder: Path) -> float:
+    from ttame.detail import check_detail
+
+    try:
+        detail = float(given)
+        check_detail(detail)
+    except (TypeError, ValueError, InputError) as error:
+        raise StorageError(f"{folder} asks for a detail of {given!r}, expected 0 to 1") from error
+    return detail
 
 
 def _load_backbone(

@@ -8,6 +8,7 @@ import torch
 from tiny_backbone import tiny_backbone
 from tiny_cases import make_case, seeded_map
 from ttame.benchmarking.scoring import Scorer
+from ttame.detail import with_detail
 from ttame.errors import InputError
 from ttame.masking import apply_mask
 from ttame.methods.registry import get_method
@@ -28,6 +29,16 @@ def multi_label(**values):
 
 def own(case, pixels, backbone=None):
     return case.logits(pixels, backbone).gather(1, case.classes[:, None])[:, 0]
+
+
+def test_changed_photos_bring_their_own_edges():
+    plain = make_case()
+    masks = with_detail(plain.masks[:, None], plain.pixels, 0.3)[:, 0]
+    case = make_case(masks=masks, detail=0.3)
+    torch.testing.assert_close(case.masks_of(case.pixels), masks, atol=1e-5, rtol=0)
+    changed = case.pixels.flip(-1)
+    expected = with_detail(plain.masks_of(changed)[:, None], changed, 0.3)[:, 0]
+    torch.testing.assert_close(case.masks_of(changed), expected, atol=1e-5, rtol=0)
 
 
 def test_probabilities_are_sigmoids():

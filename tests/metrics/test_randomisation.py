@@ -14,7 +14,7 @@ from tiny_cases import make_case
 from ttame.backbone.fingerprint import fingerprint
 from ttame.backbone.module import ModuleBackbone
 from ttame.errors import BackboneError, InputError, UnknownNameError
-from ttame.explainer import new_explainer
+from ttame.explainer import mask_settings, new_explainer
 from ttame.images.preprocessing import Preprocessing
 from ttame.methods.registry import get_method
 from ttame.methods.ttame import rebound, ttame_method
@@ -115,7 +115,7 @@ def test_no_state_of_the_backbone_is_shared_with_the_copy():
 @pytest.mark.parametrize("head", ["tied", "shared", "independent"])
 def test_ttame_explains_the_copy_with_its_trained_parameters(head):
     backbone = tiny_backbone()
-    explainer = new_explainer(backbone, head)
+    explainer = new_explainer(backbone, head, detail=0.2)
     method = ttame_method(explainer)
     before = fingerprint(explainer)
     copied = randomised_copy(backbone, layers_from_the_top(backbone))
@@ -128,6 +128,7 @@ def test_ttame_explains_the_copy_with_its_trained_parameters(head):
     with pytest.raises(InputError, match="other weights"):
         other(backbone, images, classes)
     moved = rebound(explainer, copied)
+    assert mask_settings(moved) == mask_settings(explainer)
     trained = dict(explainer.attention.named_parameters())
     for name, parameter in moved.attention.named_parameters():
         assert torch.equal(parameter, trained[name])

@@ -321,6 +321,18 @@ def test_resuming_refuses_changed_settings(tiny_train: Train, tmp_path: Path) ->
     assert explainer.provenance["training"]["epoch"] == 1
 
 
+def test_a_training_of_before_detail_had_none(tiny_train: Train, tmp_path: Path) -> None:
+    made = tiny_train(epochs=1, detail=0.0)
+    assert made.provenance["training"]["config"]["detail"] == 0
+    (path,) = tmp_path.rglob("training/config.json")
+    values = json.loads(path.read_text())
+    del values["detail"]
+    path.write_text(json.dumps(values))
+    with pytest.raises(InputError, match=r"detail was 0\.0, now 0\.06"):
+        tiny_train(epochs=1, resume=True, detail=0.06)
+    assert tiny_train(epochs=1, resume=True, detail=0.0).detail == 0
+
+
 def test_resuming_refuses_other_photos(tiny_train: Train, tmp_path: Path, photos: Path) -> None:
     tiny_train(epochs=1)
     other = tiny_photos(tmp_path / "other", 12)

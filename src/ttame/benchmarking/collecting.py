@@ -143,6 +143,7 @@ def describe_methods(plan: Plan, records: Records) -> dict[str, dict[str, Any]]:
             "cost": method.cost,
             "options": plain(method.options),
             "normalisation": method.normalisation,
+            "detail": method.detail,
             "status": stopped.get(method.name, "ok"),
             **_told([r for _, r in _of(plan, records, method) if r.get("places")]),
         }

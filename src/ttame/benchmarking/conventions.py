@@ -44,8 +44,8 @@ BENCHMARK: Mapping[str, str] = MappingProxyType(
         "upsampling in the settings, bilinear with align_corners=False; an own upsampling of an "
         "explainer comes first: with nearest, its masks have the input's size already",
         "detail": "how much of the photo's edges is mixed into masks at the input's size: (1 - d) "
-        "mask + d Phi((s - mean s) / std s), s the Sobel filter's strength, stretched to [0, 1] "
-        "again; of an explainer by its own setting, of other methods by that of the run",
+        "mask + d Phi((s - mean s) / std s), s the Sobel filter's strength, stretched to the "
+        "mask's own range again; of an explainer by its own setting, of others by that of the run",
         "photos": "in seeded random order; slow methods and measures are given the first "
         "slow_images, and measures that explain again are taken of slow methods on a fifth of them",
         "marked": "photos with boxes or segmentation masks are squashed to the classifier's input, "

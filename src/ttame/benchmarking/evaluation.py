@@ -50,10 +50,10 @@ def evaluate(
     """Score an explainer and other methods on photos, on the classifier's own predictions.
 
     Each method's map of the predicted class is min-max normalised (unless the method has a
-    normalisation of its own; an explainer's after its mask form), resized bilinearly to the input,
-    cut to its most important share and multiplied onto the [0, 1] photo (removed pixels are black),
-    which the classifier then sees normalised. The area-matched scores rank the resized map's pixels
-    first; see :mod:`ttame.metrics.shares`.
+    normalisation of its own; an explainer's after its mask form, with its detail), resized
+    bilinearly to the input, cut to its most important share and multiplied onto the [0, 1] photo
+    (removed pixels are black), which the classifier then sees normalised. The area-matched scores
+    rank the resized map's pixels first; see :mod:`ttame.metrics.shares`.
     Results do not depend on the batch size.
 
     Args:
@@ -143,7 +143,7 @@ def _conventions(shares: Sequence[float], rule: str) -> dict[str, Any]:
     return {
         "class": "the classifier's own prediction on the unmasked image",
         "normalisation": "min-max per map, or the method's own in its details (an explainer: its "
-        "masks, after its mask form and upsampling), then bilinear resize to the input "
+        "masks, after its mask form, upsampling and detail), then bilinear resize to the input "
         "(align_corners=False)",
         "mask_space": "pixel: the mask multiplies the [0, 1] image, which is then normalised",
         "fill": "black",

@@ -129,8 +129,8 @@ def benchmark(
             ``"positive"``, ``"magnitude"`` or ``"clipped"``, see :mod:`ttame.normalisation`.
         upsampling: ``"bilinear"``, or ``"nearest"``: every cell of a map stays a rectangle of one
             value. An explainer that shows its masks in whole cells does so either way.
-        detail: How much of the photo's edges is mixed into the masks of all methods, from 0 to 1,
-            see :func:`ttame.detail.with_detail`. Explainers' masks have their own already.
+        detail: How much of the photo's edges is mixed into the masks of all methods but those that
+            give masks, from 0 to 1, see :func:`ttame.detail.with_detail`. Explainers have theirs.
         judge: Another classifier that knows some of the classes, for the transfer score; itself or
             its source, as :func:`ttame.load_backbone` takes it.
         judge_weights: Weight file of a judge given by its source, instead of a download.

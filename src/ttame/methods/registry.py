@@ -52,7 +52,7 @@ class Method:
         upsampling: How its maps come to the size of the image, see ``ttame.masking.UPSAMPLINGS``; a
             benchmark sets it to its own for all methods.
         detail: How much of the photo's edges is mixed into its masks, see ``ttame.detail``; a
-            benchmark sets it to its own, but for methods that give masks.
+            benchmark sets it to its own, and to 0 for methods that give masks.
         details: ``backbone -> values`` for the results, for example the layer that was used.
         rebind: Makes the method for a changed copy of its classifier; None: it takes any
             classifier as it is. For methods that hold parts made for one classifier.

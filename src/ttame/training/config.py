@@ -30,9 +30,9 @@ class TrainingConfig:
         smoothing: Standard deviation, in cells, of the Gaussian that smooths the maps, in training
             as afterwards. Unless it is given, 0 where all layers share one grid.
         upsampling: How masks come to the size of the image, in training as afterwards:
-            ``"bilinear"``, or ``"nearest"``, which leaves every cell whole.
-        detail: How much of the photo's edges is mixed into the masks, in training as afterwards,
-            see :func:`ttame.detail.with_detail`.
+            ``"bilinear"``, or ``"nearest"``, which leaves every cell whole (before ``detail``).
+        detail: How much of the photo's edges is mixed into the masks, by the objective as
+            afterwards, see :func:`ttame.detail.with_detail`; a teacher's maps are learnt without.
         teacher: A method (``ttame methods``) whose maps are learnt instead of the objective, of the
             class that is seen and of others; ``"none"`` for the objective. To that alone belong
             shares, block, fill, terms and weights below.

@@ -220,6 +220,7 @@ class ExplainerTraining(pl.LightningModule):
         size = (images.shape[-2], images.shape[-1])
         full = masking.upsample(masks, size, self.config.upsampling)
         if self.config.detail:
+            # Not stretched as shown masks are: ranks span [0, 1] nearly, and gradients stay plain.
             full = mixed_with_edges(full, self._pixels(images), self.config.detail)
         shares = torch.tensor(self.config.shares, device=images.device)
         if float(shares.min()) < 1:

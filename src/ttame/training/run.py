@@ -217,7 +217,8 @@ def _remember_config(log_folder: Path, config: TrainingConfig, digest: str, resu
         # What an earlier training left could be taken for this one's.
         (log_folder / LAST).unlink(missing_ok=True)
     if resume and path.is_file():
-        before = json.loads(path.read_text(encoding="utf-8"))
+        # A training of before a setting was known had its plain form, not what presets have now.
+        before = {"detail": 0.0, **json.loads(path.read_text(encoding="utf-8"))}
         changed = [
             f"{key} was {before[key]!r}, now {value!r}"
             for key, value in values.items()
