@@ -55,13 +55,7 @@ def mixed_with_edges(masks: Tensor, pixels: Tensor, detail: float) -> Tensor:
     Raises:
         InputError: ``detail`` is out of range, or masks and photos do not fit.
     """
-    check_detail(detail)
-    if len(masks) != len(pixels) or masks.shape[-2:] != pixels.shape[-2:]:
-        raise InputError(
-            f"expected masks (B, n, H, W) for photos {tuple(pixels.shape)} to mix edges into, got "
-            f"{tuple(masks.shape)}"
-        )
-    return torch.lerp(masks, normal_ranks(edge_strength(pixels)).to(masks.dtype), detail)
+    return torch.lerp(masks, _edge_ranks(masks, pixels, detail).to(masks.dtype), detail)
 
 
 def with_detail(masks: Tensor, pixels: Tensor, detail: float) -> Tensor:
@@ -89,6 +83,7 @@ def with_detail(masks: Tensor, pixels: Tensor, detail: float) -> Tensor:
     """
     if detail == 0:
         return masks
+    ranks = _edge_ranks(masks, pixels, detail)
     result = torch.empty_like(masks)
     # A few at a time: masks of a thousand classes are large enough without what is between.
     for start in range(0, masks.shape[1], _AT_ONCE):
@@ -97,9 +92,20 @@ def with_detail(masks: Tensor, pixels: Tensor, detail: float) -> Tensor:
         span = part.amax(dim=(-2, -1), keepdim=True) - low
         unit = minmax(part)
         constant = unit.amax(dim=(-2, -1), keepdim=True) == 0
-        mixed = low + span * minmax(mixed_with_edges(unit, pixels, detail))
+        mixed = low + span * minmax(torch.lerp(unit, ranks, detail))
         result[:, start : start + _AT_ONCE] = torch.where(constant, part, mixed)
     return result
+
+
+def _edge_ranks(masks: Tensor, pixels: Tensor, detail: float) -> Tensor:
+    """Return the ranks of the photos' edges, (B, 1, H, W) float32, after checking all three."""
+    check_detail(detail)
+    if len(masks) != len(pixels) or masks.shape[-2:] != pixels.shape[-2:]:
+        raise InputError(
+            f"expected masks (B, n, H, W) for photos {tuple(pixels.shape)} to mix edges into, got "
+            f"{tuple(masks.shape)}"
+        )
+    return normal_ranks(edge_strength(pixels))
 
 
 def check_detail(detail: float) -> None:
