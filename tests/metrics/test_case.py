@@ -11,7 +11,7 @@ from ttame.benchmarking.scoring import Scorer
 from ttame.detail import with_detail
 from ttame.errors import InputError
 from ttame.masking import apply_mask
-from ttame.methods.registry import get_method
+from ttame.methods.registry import Method, get_method
 from ttame.metrics.confidence import average_drop
 from ttame.metrics.measure import get_measure
 from ttame.metrics.shares import cut_to_shares
@@ -34,7 +34,8 @@ def own(case, pixels, backbone=None):
 def test_changed_photos_bring_their_own_edges():
     plain = make_case()
     masks = with_detail(plain.masks[:, None], plain.pixels, 0.3)[:, 0]
-    case = make_case(masks=masks, detail=0.3)
+    method = Method("seeded", "Seeded", seeded_map, detail=0.3)
+    case = make_case(masks=masks, to_masks=method.masks)
     torch.testing.assert_close(case.masks_of(case.pixels), masks, atol=1e-5, rtol=0)
     changed = case.pixels.flip(-1)
     expected = with_detail(plain.masks_of(changed)[:, None], changed, 0.3)[:, 0]

@@ -15,7 +15,7 @@ from ttame.activation import probabilities
 from ttame.errors import InputError, TtameError
 from ttame.metrics.case import Case, Truth, normalised
 from ttame.metrics.cost import count_passes
-from ttame.normalisation import full_masks, without_nan
+from ttame.normalisation import without_nan
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -195,21 +195,16 @@ class Scorer:
             scored.values[name] = given + [_NAN] * (photos - count)
 
     def _case(self, method: Method, photos: Classified, maps: Tensor) -> Case:
-        size = (photos.pixels.shape[2], photos.pixels.shape[3])
         return Case(
             backbone=self.backbone,
             pixels=photos.pixels,
             classes=photos.classes,
             p=photos.p,
             maps=maps,
-            masks=full_masks(
-                maps, size, method.normalisation, method.upsampling, method.detail, photos.pixels
-            ),
+            masks=method.masks(maps, photos.pixels),
             seeds=photos.seeds,
             explain=method,
-            normalisation=method.normalisation,
-            upsampling=method.upsampling,
-            detail=method.detail,
+            to_masks=method.masks,
             batch_size=self.batch_size,
             truth=photos.truth,
             judge=self.judge,

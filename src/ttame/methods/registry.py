@@ -18,7 +18,7 @@ from ttame.backbone.contract import Backbone
 from ttame.detail import check_detail
 from ttame.errors import InputError
 from ttame.masking import check_upsampling
-from ttame.normalisation import check_normalisation
+from ttame.normalisation import check_normalisation, full_masks
 from ttame.registry import Registry, changed, reduced
 
 MethodFunction = Callable[..., Tensor]
@@ -114,6 +114,19 @@ class Method:
                 f"{self.name!r}, got {tuple(maps.shape)}"
             )
         return maps.detach().float()
+
+    def masks(self, maps: Tensor, pixels: Tensor) -> Tensor:
+        """Turn its maps (B, h, w), without NaN, into masks of their photos.
+
+        Args:
+            maps: What the method gave for one class of each photo.
+            pixels: The photos, (B, C, H, W) in [0, 1].
+
+        Returns:
+            (B, H, W) in [0, 1], see :func:`ttame.normalisation.full_masks`.
+        """
+        size = (pixels.shape[-2], pixels.shape[-1])
+        return full_masks(maps, size, self.normalisation, self.upsampling, self.detail, pixels)
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
         return reduced(self, protocol, methods)

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from ttame.backbone.contract import Backbone
 
 MapFunction = Callable[["Backbone", "Tensor", "Tensor"], "Tensor"]
+MaskFunction = Callable[["Tensor", "Tensor"], "Tensor"]
+
+
+def minmax_masks(maps: Tensor, pixels: Tensor) -> Tensor:
+    """Stretch maps (B, h, w) to [0, 1] and resize them to their photos (B, C, H, W)."""
+    return full_masks(maps, (pixels.shape[-2], pixels.shape[-1]))
 
 
 @dataclass(frozen=True)
@@ -50,9 +56,7 @@ class Case:
         masks: (B, H, W) in [0, 1]: the maps normalised and resized to the image.
         seeds: One seed per image, for everything that is drawn or tied.
         explain: The method again: ``(backbone, images, classes (B, n)) -> maps (B, n, h, w)``.
-        normalisation: How the maps become masks, see ``ttame.normalisation``.
-        upsampling: How they come to the size of the image, see ``ttame.masking.UPSAMPLINGS``.
-        detail: How much of the photos' edges is mixed into them, see ``ttame.detail``.
+        to_masks: How maps become masks: ``(maps (B, h, w), pixels) -> masks (B, H, W)``.
         batch_size: Most images per forward pass.
         truth: Per image where the class is, or None where nobody marked it; empty if unknown.
         judge: Another classifier that knows some of the classes, for the transfer score.
@@ -69,9 +73,7 @@ class Case:
     masks: Tensor
     seeds: tuple[int, ...]
     explain: MapFunction
-    normalisation: str = "minmax"
-    upsampling: str = "bilinear"
-    detail: float = 0.0
+    to_masks: MaskFunction = minmax_masks
     batch_size: int = 32
     truth: tuple[Truth | None, ...] = field(default=())
     judge: Backbone | None = None
@@ -148,10 +150,7 @@ class Case:
             images, wanted = normalised(backbone, pixels.clone()), classes.clone()[:, None]
         maps = self.explain(backbone, images, wanted)[:, 0]
         with torch.inference_mode():
-            maps = without_nan(maps)[0]
-            return full_masks(
-                maps, self.size, self.normalisation, self.upsampling, self.detail, pixels
-            )
+            return self.to_masks(without_nan(maps)[0], pixels)
 
 
 def normalised(backbone: Backbone, pixels: Tensor) -> Tensor:

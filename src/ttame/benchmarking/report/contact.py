@@ -14,7 +14,7 @@ from ttame.activation import probabilities
 from ttame.benchmarking.report.markup import DASH
 from ttame.errors import InputError, first_line
 from ttame.metrics.case import normalised
-from ttame.normalisation import full_masks, without_nan
+from ttame.normalisation import without_nan
 from ttame.pictures import contact_sheet as picture_grid
 from ttame.pictures import overlay
 
@@ -144,10 +144,7 @@ def _cell(backbone: Backbone, method: Method, photo: Tensor, wanted: Tensor) -> 
         maps = method(backbone, normalised(backbone, photo), wanted[:, None])[:, 0]
         with torch.inference_mode():
             maps, replaced = without_nan(maps)
-            size = (photo.shape[2], photo.shape[3])
-            mask = full_masks(
-                maps, size, method.normalisation, method.upsampling, method.detail, photo
-            )[0]
+            mask = method.masks(maps, photo)[0]
     except Exception as error:
         # Any: methods may come from other packages, and the scores are there already.
         return Cell(method.title, None, f"{type(error).__name__}: {first_line(error)}")
