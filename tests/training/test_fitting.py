@@ -131,8 +131,8 @@ def test_a_shared_head_needs_a_layer_as_wide_as_the_final_linear_one(caplog):
 
 def test_a_preset_may_differ_where_contributions_are_read():
     values = contribution_values("fast")
-    named = {"head", "branch", "upsampling", "detail", "teacher", "lr", "epochs", "batch_size"}
-    assert set(values) == named
+    shown = {"smoothing", "upsampling", "detail"}
+    assert set(values) == {"head", "branch", "teacher", "lr", "epochs", "batch_size"} | shown
     classifier = transformer("torchvision").classifier
     backbone = ttame.load_backbone(classifier, preprocessing=SMALL)
     assert backbone.plain_layers
@@ -166,6 +166,14 @@ def test_maps_of_one_common_grid_are_not_smoothed_unless_asked():
     single = tiny_backbone().with_layers(("2",))
     assert fit_to_classifier(single, "fast", {})[1].smoothing == 0
     assert fit_to_classifier(single, "fast", {"smoothing": 0.5})[1].smoothing == 0.5
+
+
+def test_a_preset_may_smooth_contributions_which_share_one_grid():
+    classifier = ttame.load_backbone(transformer("torchvision").classifier, preprocessing=SMALL)
+    assert len({shape[1:] for shape in classifier.feature_shapes}) == 1
+    assert fit_to_classifier(classifier, "fast", {})[1].smoothing > 0
+    assert fit_to_classifier(classifier, "fast", {"smoothing": 0})[1].smoothing == 0
+    assert fit_to_classifier(classifier, "paper", {})[1].smoothing == 0
 
 
 def test_one_logit_has_a_head_of_two_classes():

@@ -28,7 +28,8 @@ class TrainingConfig:
             token first, channel by channel; refused where there is no class token.
         mask_form: How maps become masks: ``"ranks"``, ``"minmax"`` or ``"sigmoid"``.
         smoothing: Standard deviation, in cells, of the Gaussian that smooths the maps, in training
-            as afterwards. Unless it is given, 0 where all layers share one grid.
+            as afterwards. Unless it is given, 0 where all layers share one grid and no
+            contributions are read.
         upsampling: How masks come to the size of the image, in training as afterwards:
             ``"bilinear"``, or ``"nearest"``, which leaves every cell whole (before ``detail``).
         detail: How much of the photo's edges is mixed into the masks, by the objective as

@@ -69,11 +69,12 @@ def fit_to_classifier(
     backbone, values = _as_preset_knows(backbone, preset, free)
     overrides = {name: value for name, value in overrides.items() if value is not None}
     usual = contribution_values(preset) if backbone.plain_layers else {}
-    config = load_preset(preset, {**usual, **values, **overrides})
+    named = {**usual, **values, **overrides}
+    config = load_preset(preset, named)
     if config.class_token_product or "class_token_product" in overrides:
         backbone = backbone.with_class_token_product(config.class_token_product)
     config = replace(config, class_token_product=backbone.class_token_product)
-    config = _with_sensible_smoothing(config, backbone, overrides)
+    config = _with_sensible_smoothing(config, backbone, named)
     config = _with_possible_teacher(config, backbone, overrides)
     return backbone, _with_possible_head(config, backbone, overrides)
 
