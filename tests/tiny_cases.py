@@ -20,6 +20,11 @@ def seeded_map(backbone: Any, images: Tensor, classes: Tensor) -> Tensor:
     return torch.sin(pooled[:, None] * (2 + classes[..., None, None]))
 
 
+def minmax_masks(maps: Tensor, pixels: Tensor) -> Tensor:
+    """Make masks as most methods do."""
+    return full_masks(maps, (pixels.shape[-2], pixels.shape[-1]))
+
+
 def given_masks(maps: Tensor, pixels: Tensor) -> Tensor:
     """Take maps for the masks they are, as a case of an explainer does."""
     return full_masks(maps, (pixels.shape[-2], pixels.shape[-1]), "as_given")
@@ -51,6 +56,7 @@ def make_case(
         "p": p,
         "maps": maps,
         "masks": full_masks(maps, size),
+        "to_masks": minmax_masks,
         "seeds": tuple(image_seeds(seed, list(range(images))[only])),
     }
     return Case(**{**fields, **values})

@@ -13,8 +13,9 @@ from ttame.errors import InputError
 from ttame.masking import apply_mask
 from ttame.methods.registry import Method, get_method
 from ttame.metrics.confidence import average_drop
-from ttame.metrics.measure import get_measure
+from ttame.metrics.measure import Measure, Scores, get_measure
 from ttame.metrics.shares import cut_to_shares
+from ttame.normalisation import full_masks
 
 
 def multi_label(**values):
@@ -35,11 +36,23 @@ def test_changed_photos_bring_their_own_edges():
     plain = make_case()
     masks = with_detail(plain.masks[:, None], plain.pixels, 0.3)[:, 0]
     method = Method("seeded", "Seeded", seeded_map, detail=0.3)
-    case = make_case(masks=masks, to_masks=method.masks)
+    case = make_case(masks=masks, to_masks=method.to_masks)
     torch.testing.assert_close(case.masks_of(case.pixels), masks, atol=1e-5, rtol=0)
     changed = case.pixels.flip(-1)
     expected = with_detail(plain.masks_of(changed)[:, None], changed, 0.3)[:, 0]
     torch.testing.assert_close(case.masks_of(changed), expected, atol=1e-5, rtol=0)
+
+
+def test_a_scored_method_makes_the_masks_of_changed_photos_as_its_own():
+    seen = []
+    case = make_case()
+    scorer = Scorer(case.backbone)
+    measure = Measure("look", "Look", lambda c: seen.append(c) or Scores({}), lambda _: {})
+    method = Method("seeded", "Seeded", seeded_map, upsampling="nearest", detail=0.3)
+    scorer.score(method, scorer.classify(case.pixels, case.seeds), [(measure, 4)])
+    expected = full_masks(case.maps, case.size, "minmax", "nearest", 0.3, case.pixels)
+    torch.testing.assert_close(seen[0].masks, expected)
+    torch.testing.assert_close(seen[0].masks_of(case.pixels), expected)
 
 
 def test_probabilities_are_sigmoids():

@@ -153,7 +153,7 @@ def test_a_multi_label_head_over_a_changed_copy_is_not_centred():
 def test_maps_that_follow_the_classifier_change_and_others_do_not():
     backbone = tiny_backbone()
     method = ttame_method(new_explainer(backbone))
-    case = make_case(images=6, backbone=backbone, explain=method, to_masks=method.masks)
+    case = make_case(images=6, backbone=backbone, explain=method, to_masks=method.to_masks)
     scores = get_measure("randomisation")(case)
     curve = scores.curves["randomised_similarity"]
     assert curve.shape == (6, 3)
@@ -179,7 +179,7 @@ def test_gradcam_explains_the_copies_under_inference_mode():
 def test_every_layer_may_be_a_step():
     backbone = tiny_backbone()
     method = ttame_method(new_explainer(backbone))
-    case = make_case(images=2, backbone=backbone, explain=method, to_masks=method.masks)
+    case = make_case(images=2, backbone=backbone, explain=method, to_masks=method.to_masks)
     every = get_measure("randomisation", steps=0)(case).curves["randomised_similarity"]
     layers = layers_from_the_top(backbone)
     assert every.shape == (2, len(layers))

@@ -115,7 +115,7 @@ class Method:
             )
         return maps.detach().float()
 
-    def masks(self, maps: Tensor, pixels: Tensor) -> Tensor:
+    def to_masks(self, maps: Tensor, pixels: Tensor) -> Tensor:
         """Turn its maps (B, h, w), without NaN, into masks of their photos.
 
         Args:

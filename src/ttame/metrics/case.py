@@ -11,7 +11,7 @@ import torch
 
 from ttame.activation import probabilities
 from ttame.errors import InputError
-from ttame.normalisation import full_masks, without_nan
+from ttame.normalisation import without_nan
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,11 +20,6 @@ if TYPE_CHECKING:
 
 MapFunction = Callable[["Backbone", "Tensor", "Tensor"], "Tensor"]
 MaskFunction = Callable[["Tensor", "Tensor"], "Tensor"]
-
-
-def minmax_masks(maps: Tensor, pixels: Tensor) -> Tensor:
-    """Stretch maps (B, h, w) to [0, 1] and resize them to their photos (B, C, H, W)."""
-    return full_masks(maps, (pixels.shape[-2], pixels.shape[-1]))
 
 
 @dataclass(frozen=True)
@@ -53,7 +48,7 @@ class Case:
         classes: (B,) explained class indices, usually the classifier's own predictions.
         p: (B,) float64 probabilities of the classes on the full images.
         maps: (B, h, w) finite, as the method gave them.
-        masks: (B, H, W) in [0, 1]: the maps normalised and resized to the image.
+        masks: (B, H, W) in [0, 1]: what ``to_masks`` makes of the maps.
         seeds: One seed per image, for everything that is drawn or tied.
         explain: The method again: ``(backbone, images, classes (B, n)) -> maps (B, n, h, w)``.
         to_masks: How maps become masks: ``(maps (B, h, w), pixels) -> masks (B, H, W)``.
@@ -73,7 +68,7 @@ class Case:
     masks: Tensor
     seeds: tuple[int, ...]
     explain: MapFunction
-    to_masks: MaskFunction = minmax_masks
+    to_masks: MaskFunction
     batch_size: int = 32
     truth: tuple[Truth | None, ...] = field(default=())
     judge: Backbone | None = None

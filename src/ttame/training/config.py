@@ -27,9 +27,9 @@ class TrainingConfig:
         class_token_product: Every patch token of a vision transformer is multiplied by the class
             token first, channel by channel; refused where there is no class token.
         mask_form: How maps become masks: ``"ranks"``, ``"minmax"`` or ``"sigmoid"``.
-        smoothing: Standard deviation, in cells, of the Gaussian that smooths the maps, in training
-            as afterwards. Unless it is given, 0 where all layers share one grid and no
-            contributions are read.
+        smoothing: Standard deviation, in cells, of the Gaussian that smooths the maps, by the
+            objective as afterwards; a teacher's maps are learnt without. 0 where all layers share
+            one grid, unless it is given or the preset has one for contributions.
         upsampling: How masks come to the size of the image, in training as afterwards:
             ``"bilinear"``, or ``"nearest"``, which leaves every cell whole (before ``detail``).
         detail: How much of the photo's edges is mixed into the masks, by the objective as

@@ -69,12 +69,12 @@ def fit_to_classifier(
     backbone, values = _as_preset_knows(backbone, preset, free)
     overrides = {name: value for name, value in overrides.items() if value is not None}
     usual = contribution_values(preset) if backbone.plain_layers else {}
-    named = {**usual, **values, **overrides}
-    config = load_preset(preset, named)
+    given = {**usual, **values, **overrides}
+    config = load_preset(preset, given)
     if config.class_token_product or "class_token_product" in overrides:
         backbone = backbone.with_class_token_product(config.class_token_product)
     config = replace(config, class_token_product=backbone.class_token_product)
-    config = _with_sensible_smoothing(config, backbone, named)
+    config = _with_sensible_smoothing(config, backbone, given)
     config = _with_possible_teacher(config, backbone, overrides)
     return backbone, _with_possible_head(config, backbone, overrides)
 
@@ -126,11 +126,11 @@ def _known(backbone: Backbone, preset: str) -> KnownBackbone | None:
 
 
 def _with_sensible_smoothing(
-    config: TrainingConfig, backbone: Backbone, named: Collection[str]
+    config: TrainingConfig, backbone: Backbone, given: Collection[str]
 ) -> TrainingConfig:
-    """Smooth only what a coarse last layer made rough: not where all layers share one grid."""
+    """Smooth what a coarse last layer made rough, not layers of one grid, unless it is given."""
     grids = {shape[1:] for shape in backbone.feature_shapes}
-    if "smoothing" in named or len(grids) > 1:
+    if "smoothing" in given or len(grids) > 1:
         return config
     return replace(config, smoothing=0.0)
 

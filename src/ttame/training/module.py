@@ -108,7 +108,8 @@ class ExplainerTraining(pl.LightningModule):
         maps = self.attention(output.features, classes)
         grid = (maps.shape[-2], maps.shape[-1])
         taught = taught_maps(teacher, self._frozen[0], images, classes, grid)
-        masks = self._masks(maps)
+        # Not smoothed: a map that learnt to look like the teacher's behind a blur would undo it.
+        masks = masking.to_masks(maps, self.config.mask_form)
         apart = disagreement(masks, taught)
         loss = (apart[:, 0].mean() + apart[:, 1:].mean()) / 2
         return {"loss": loss, "mask_area": masks.detach().mean()}

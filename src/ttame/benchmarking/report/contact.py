@@ -144,7 +144,7 @@ def _cell(backbone: Backbone, method: Method, photo: Tensor, wanted: Tensor) -> 
         maps = method(backbone, normalised(backbone, photo), wanted[:, None])[:, 0]
         with torch.inference_mode():
             maps, replaced = without_nan(maps)
-            mask = method.masks(maps, photo)[0]
+            mask = method.to_masks(maps, photo)[0]
     except Exception as error:
         # Any: methods may come from other packages, and the scores are there already.
         return Cell(method.title, None, f"{type(error).__name__}: {first_line(error)}")
