@@ -560,3 +560,22 @@ def test_the_log_goes_on_after_a_resumption(
     header = logged.splitlines()[0].split(",")
     epochs = {line.split(",")[header.index("epoch")] for line in logged.splitlines()[1:]}
     assert {"0", "1"} <= epochs
+
+
+def test_how_masks_are_shown_does_not_change_what_a_teacher_teaches(
+    tiny_train: Train, tmp_path: Path
+) -> None:
+    """An explainer may be smoothed, or not, after its training: it is the same one."""
+    shown: dict[str, dict[str, Any]] = {
+        "plain": {"smoothing": 0.0, "detail": 0.0},
+        "smoothed": {"smoothing": 0.7, "detail": 0.1},
+        "start": {"smoothing": 0.0, "detail": 0.0, "lr": 1e-12},
+    }
+    found = {}
+    for name, settings in shown.items():
+        tiny_train(out=tmp_path / name, teacher="gradcam", **settings)
+        found[name] = last_weights(tmp_path / name)
+    for key, values in found["plain"].items():
+        assert torch.equal(values, found["smoothed"][key]), key
+    learnt = [key for key in found["plain"] if key.endswith("weight")]
+    assert any(not torch.allclose(found["plain"][key], found["start"][key]) for key in learnt)
