@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tiny_backbone import tiny_backbone
+from ttame.methods.registry import Method
 from ttame.metrics.case import Case
 from ttame.metrics.shares import image_seeds
-from ttame.normalisation import full_masks
 
 
 def seeded_map(backbone: Any, images: Tensor, classes: Tensor) -> Tensor:
@@ -20,14 +20,7 @@ def seeded_map(backbone: Any, images: Tensor, classes: Tensor) -> Tensor:
     return torch.sin(pooled[:, None] * (2 + classes[..., None, None]))
 
 
-def minmax_masks(maps: Tensor, pixels: Tensor) -> Tensor:
-    """Make masks as most methods do."""
-    return full_masks(maps, (pixels.shape[-2], pixels.shape[-1]))
-
-
-def given_masks(maps: Tensor, pixels: Tensor) -> Tensor:
-    """Take maps for the masks they are, as a case of an explainer does."""
-    return full_masks(maps, (pixels.shape[-2], pixels.shape[-1]), "as_given")
+SEEDED = Method("seeded", "Seeded", seeded_map)
 
 
 def make_case(
@@ -47,6 +40,7 @@ def make_case(
     with torch.no_grad():
         p, classes = backbone.logits(normalised).double().softmax(dim=1).max(dim=1)
     method = values.setdefault("explain", seeded_map)
+    to_masks = values.setdefault("to_masks", SEEDED.to_masks)
     if maps is None:
         maps = method(backbone, normalised, classes[:, None])[:, 0]
     fields = {
@@ -55,8 +49,7 @@ def make_case(
         "classes": classes,
         "p": p,
         "maps": maps,
-        "masks": full_masks(maps, size),
-        "to_masks": minmax_masks,
+        "masks": to_masks(maps, pixels),
         "seeds": tuple(image_seeds(seed, list(range(images))[only])),
     }
     return Case(**{**fields, **values})

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tiny_backbone import tiny_backbone
-from tiny_cases import given_masks, make_case
+from tiny_cases import make_case
 from ttame.benchmarking.float32 import whole_float32
 from ttame.explainer import new_explainer
 from ttame.methods.ttame import ttame_method
@@ -54,7 +54,7 @@ def case_of(explained, only=slice(None), size=SIZES[0], **values):
         only=only,
         backbone=backbone,
         explain=method,
-        to_masks=given_masks,
+        to_masks=method.to_masks,
         judge=judge,
         truth=truth(size)[only],
         **values,

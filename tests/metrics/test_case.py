@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from tiny_backbone import tiny_backbone
-from tiny_cases import make_case, seeded_map
+from tiny_cases import SEEDED, make_case, seeded_map
 from ttame.benchmarking.scoring import Scorer
 from ttame.detail import with_detail
 from ttame.errors import InputError
 from ttame.masking import apply_mask
-from ttame.methods.registry import Method, get_method
+from ttame.methods.registry import get_method
 from ttame.metrics.confidence import average_drop
 from ttame.metrics.measure import Measure, Scores, get_measure
 from ttame.metrics.shares import cut_to_shares
@@ -35,7 +37,7 @@ def own(case, pixels, backbone=None):
 def test_changed_photos_bring_their_own_edges():
     plain = make_case()
     masks = with_detail(plain.masks[:, None], plain.pixels, 0.3)[:, 0]
-    method = Method("seeded", "Seeded", seeded_map, detail=0.3)
+    method = replace(SEEDED, detail=0.3)
     case = make_case(masks=masks, to_masks=method.to_masks)
     torch.testing.assert_close(case.masks_of(case.pixels), masks, atol=1e-5, rtol=0)
     changed = case.pixels.flip(-1)
@@ -48,7 +50,7 @@ def test_a_scored_method_makes_the_masks_of_changed_photos_as_its_own():
     case = make_case()
     scorer = Scorer(case.backbone)
     measure = Measure("look", "Look", lambda c: seen.append(c) or Scores({}), lambda _: {})
-    method = Method("seeded", "Seeded", seeded_map, upsampling="nearest", detail=0.3)
+    method = replace(SEEDED, upsampling="nearest", detail=0.3)
     scorer.score(method, scorer.classify(case.pixels, case.seeds), [(measure, 4)])
     expected = full_masks(case.maps, case.size, "minmax", "nearest", 0.3, case.pixels)
     torch.testing.assert_close(seen[0].masks, expected)

@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiny_cases import given_masks, make_case
+from tiny_cases import make_case
+from ttame.methods.registry import get_method
 from ttame.metrics.complexity import adcc, coherency, complexity
 from ttame.metrics.measure import get_measure
 
@@ -62,7 +63,7 @@ def test_constant_masks_score_zero_and_do_not_crash():
         images=2,
         masks=torch.ones(2, 32, 32),
         maps=torch.ones(2, 4, 4),
-        to_masks=given_masks,
+        to_masks=get_method("all_ones").to_masks,
         explain=lambda _, images, classes: torch.ones(*classes.shape, 4, 4),
     )
     scores = get_measure("adcc")(ones).values
