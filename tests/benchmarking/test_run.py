@@ -317,6 +317,38 @@ def test_further_methods_and_measures_count_as_slow_where_asked(explainer, photo
         run(explainer, photos, slow=["gradcm"])
 
 
+def test_a_limit_of_its_own_takes_the_place_of_slow_images(explainer, photos):
+    slow = brightness("slow", slow=True)
+    result = run(
+        explainer,
+        photos,
+        methods=[slow, "random", "gradcam"],
+        measures=["confidence", "class_swap", pixel_measure(slow=True)],
+        slow_images=2,
+        limits={"slow": 6, "pixel": None, "gradcam": 5},
+    )
+    means = result.means()
+    counts = {m: tuple(means[m][name].n for name in ("ad_50", "pixel")) for m in means}
+    assert counts == {"ttame": (8, 8), "slow": (6, 6), "random": (8, 8), "gradcam": (5, 5)}
+    # Still a slow method: a fifth of its six photos, rounded up.
+    swapped = {m: means[m]["class_swap_similarity"].n for m in means}
+    assert swapped == {"ttame": 8, "slow": 2, "random": 8, "gradcam": 5}
+    assert result.provenance["settings"]["limits"] == {"slow": 6, "pixel": None, "gradcam": 5}
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({"gradcm": 2}, r"'gradcm'.*did you mean 'gradcam'"),
+        ({"gradcam": 0}, "at least 1, or None for all, as limit of gradcam, got 0"),
+        ({"road": 3}, "unknown method or measure of this run 'road'"),
+    ],
+)
+def test_limits_that_make_no_sense_are_refused(explainer, photos, limits, message):
+    with pytest.raises(InputError, match=message):
+        run(explainer, photos, methods=["gradcam"], limits=limits)
+
+
 def test_curves_are_means_over_photos(explainer, photos):
     result = run(explainer, photos, measures=[pixel_measure(options={"add": 1.0})])
     values = result.values("random")["pixel"]

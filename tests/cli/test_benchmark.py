@@ -51,6 +51,7 @@ def test_options_reach_the_run_and_resume_goes_on(call, folders, tmp_path):
         *("--methods", "random", "--metrics", "confidence", "--slow-images", 2, "--seed", 7),
         *("--also", f"again={folders['e']}", "--batch-size", 2, "--workers", 0),
         *("--normalisation", "positive", "--upsampling", "nearest", "--detail", 0.1),
+        *("--limit", "random=1,confidence=all"),
     ]
     result = call(*arguments)
     assert result.exit_code == 0, result.output
@@ -63,6 +64,8 @@ def test_options_reach_the_run_and_resume_goes_on(call, folders, tmp_path):
     assert content["settings"]["upsampling"] == "nearest"
     assert content["settings"]["detail"] == 0.1
     assert content["settings"]["slow_images"] == 2
+    assert content["settings"]["limits"] == {"random": 1, "confidence": None}
+    assert content["methods"]["random"]["ad_50"]["n"] == 1
     again = call(*arguments)
     assert again.exit_code == 1
     assert again.stderr.startswith(f"error: {folders['o']} holds a benchmark already")
@@ -133,6 +136,9 @@ def test_a_judge_has_weights_of_its_own(call, folders, tmp_path):
         (["--set", "confidence.rule=exat"], "unknown rule 'exat'; did you mean 'exact'"),
         (["--set", "noise=2"], "expected --set NAME.OPTION=VALUE, got 'noise=2'"),
         (["--set", "rode.noise=2"], "unknown method or measure of this run 'rode'"),
+        (["--limit", "random=few"], "expected --limit NAME=N with different names, N a number of"),
+        (["--limit", "random=1,random=2"], "expected --limit NAME=N with different names"),
+        (["--limit", "rise=20"], "unknown method or measure of this run 'rise'"),
         (["--also", "other"], "expected --also NAME=FOLDER"),
         (["--boxes", "nowhere.csv"], "the file of boxes 'nowhere.csv' does not exist"),
         (["--regions", "nowhere.csv"], "the file of segmentation masks 'nowhere.csv' does not"),

@@ -171,6 +171,29 @@ def mark_slow(
     )
 
 
+def check_limits(
+    limits: Mapping[str, int | None],
+    measures: Sequence[Measure],
+    methods: Sequence[Method],
+    explainers: Collection[str] = (),
+) -> None:
+    """Refuse limits of what does not take part, and limits that leave nothing.
+
+    Raises:
+        UnknownNameError: No method, measure or explainer of the run has that name.
+        InputError: A limit is neither None nor a whole number of at least 1.
+    """
+    known = {item.name for item in measures} | {item.name for item in methods} | set(explainers)
+    for name, limit in limits.items():
+        if name not in known:
+            raise unknown_name("method or measure of this run", name, sorted(known))
+        if limit is not None and (type(limit) is not int or limit < 1):
+            raise InputError(
+                f"expected a number of photos of at least 1, or None for all, as limit of {name}, "
+                f"got {limit!r}"
+            )
+
+
 def photo_set(
     data: Any,
     backbone: Backbone,

@@ -47,7 +47,8 @@ BENCHMARK: Mapping[str, str] = MappingProxyType(
         "mask + d Phi((s - mean s) / std s), s the Sobel filter's strength, stretched to the "
         "mask's own range again; of an explainer by its own setting, of others by that of the run",
         "photos": "in seeded random order; slow methods and measures are given the first "
-        "slow_images, and measures that explain again are taken of slow methods on a fifth of them",
+        "slow_images, or as many as a limit of their own says, and measures that explain again are "
+        "taken of slow methods on a fifth of these",
         "marked": "photos with boxes or segmentation masks are squashed to the classifier's input, "
         "nothing is cropped; a pixel of the input is in a box or mask if its centre is",
         "pairs": "the middle halves of two photos in one picture, by turns side by side and one "

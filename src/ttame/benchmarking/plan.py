@@ -75,6 +75,8 @@ class Plan:
         batch_size: Photos per batch, and most changed images per forward pass.
         slow_images: Slow methods and measures are given the first so many photos of each set; see
             :meth:`measured` for measures that explain again.
+        limits: By the name of a method or measure, how many photos it is given instead; None for
+            all.
         seed: Of everything drawn.
         judge: Another classifier, for measures that need one.
         half: Which half of the photos the sets were drawn from.
@@ -91,6 +93,7 @@ class Plan:
     explainers: Mapping[str, Explainer] = field(default_factory=dict)
     batch_size: int = 16
     slow_images: int = 50
+    limits: Mapping[str, int | None] = field(default_factory=dict)
     seed: int = 0
     judge: Backbone | None = None
     half: str = "all"
@@ -114,34 +117,38 @@ class Plan:
             detail=0.0 if method.normalisation == AS_GIVEN else self.detail,
         )
 
-    def count(self, photo_set: PhotoSet, slow: bool) -> int:
-        """Return how many photos of a set are given to what is slow or not."""
-        return min(len(photo_set.photos), self.slow_images) if slow else len(photo_set.photos)
+    def count(self, photo_set: PhotoSet, item: Method | Measure) -> int:
+        """Return how many photos of a set a method or measure is given."""
+        return min(len(photo_set.photos), self._limit(photo_set, item))
 
     def measured(self, photo_set: PhotoSet, method: Method, measure: Measure) -> int:
         """Return on how many photos of a set a measure is taken of a method.
 
         A measure that explains again costs a slow method several times its maps: it gets a fifth
-        of the few photos.
+        of the method's photos.
         """
-        few = self.count(photo_set, method.slow or measure.slow)
+        photos = min(self.count(photo_set, method), self.count(photo_set, measure))
         if method.slow and "maps" in measure.needs:
-            return min(few, math.ceil(self.slow_images / _AGAIN))
-        return few
+            return min(photos, math.ceil(self._limit(photo_set, method) / _AGAIN))
+        return photos
+
+    def _limit(self, photo_set: PhotoSet, item: Method | Measure) -> int:
+        limit = self.limits.get(item.name, self.slow_images if item.slow else None)
+        return len(photo_set.photos) if limit is None else limit
 
     def units(self) -> Iterator[Unit]:
         """Yield all units, batch by batch with all methods."""
         for photo_set in self.sets:
             for batch, start in enumerate(range(0, len(photo_set.photos), self.batch_size)):
                 for method in self.methods:
-                    if start < self.count(photo_set, method.slow):
+                    if start < self.count(photo_set, method):
                         yield Unit(photo_set.name, batch, method.name)
 
     def images(self, unit: Unit) -> int:
         """Return the number of photos in a unit."""
         photo_set = next(found for found in self.sets if found.name == unit.photo_set)
         method = next(found for found in self.methods if found.name == unit.method)
-        most = self.count(photo_set, method.slow) - unit.batch * self.batch_size
+        most = self.count(photo_set, method) - unit.batch * self.batch_size
         return min(self.batch_size, most)
 
     def batches(self, photo_set: PhotoSet, batches: Sequence[int]) -> list[int]:

@@ -18,6 +18,7 @@ from ttame.benchmarking import collecting, conventions
 from ttame.benchmarking.benchmark_result import KEYS, BenchmarkResult
 from ttame.benchmarking.choosing import (
     PAIR,
+    check_limits,
     choose_measures,
     choose_methods,
     left_out,
@@ -64,6 +65,7 @@ _SETTINGS = (
     "detail",
     "batch_size",
     "slow_images",
+    "limits",
     "explainers",
     "methods",
 )
@@ -81,6 +83,7 @@ def benchmark(
     images: int | None = None,
     slow_images: int | None = None,
     slow: Collection[str] = (),
+    limits: Mapping[str, int | None] | None = None,
     half: str = "all",
     normalisation: str = "minmax",
     upsampling: str = "bilinear",
@@ -123,6 +126,8 @@ def benchmark(
         images: How many photos to draw at random, and of those with marked objects; None takes all.
         slow_images: On how many of them slow methods and measures are scored; None takes 50.
         slow: Names of further methods and measures that shall count as slow.
+        limits: By name, on how many photos a method is scored or a measure is taken, slow or not,
+            instead of ``slow_images``; None for all of them.
         half: ``"all"``, or the photos of ``"choosing"`` or ``"reporting"`` only; see
             :func:`ttame.benchmarking.halves.half_of`.
         normalisation: How maps become masks in [0, 1]: ``"minmax"`` as in the paper,
@@ -181,6 +186,7 @@ def benchmark(
     own, classifier = _subject(explainer, backbone, explainers or {})
     given = (boxes is not None, judge is not None, regions is not None)
     taken, others = mark_slow(slow, choose_measures(measures, *given), choose_methods(methods, own))
+    check_limits(limits or {}, taken, others, own)
     missing = left_out(taken, others, own, *given)
     drawn = (classifier, taken, half, seed, images)
     sets = [photo_set(data, *drawn)]
@@ -193,6 +199,7 @@ def benchmark(
         explainers=own,
         batch_size=batch_size,
         slow_images=SLOW_IMAGES if slow_images is None else slow_images,
+        limits=dict(limits or {}),
         seed=seed,
         judge=_judge(judge, judge_weights, classifier),
         half=half,

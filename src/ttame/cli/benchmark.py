@@ -71,6 +71,12 @@ def benchmark(
         str | None,
         typer.Option("--slow", help="Further methods and measures that count as slow."),
     ] = None,
+    limit: Annotated[
+        str | None,
+        typer.Option(
+            "--limit", metavar="NAME=N", help="Photos of single methods and measures; N or all."
+        ),
+    ] = None,
     half: Annotated[
         str, typer.Option("--half", help="all, choosing (to tune on) or reporting (to publish).")
     ] = "all",
@@ -137,6 +143,7 @@ def benchmark(
     photos = list_photos(data)
     folders = _pairs(also or [])
     options = _options(settings or [])
+    limits = _limits(split_list(limit) or ())
     for marks, kind in ((boxes, "boxes"), (regions, "segmentation masks")):
         if marks is not None and not marks.is_file():
             raise InputError(f"the file of {kind} {str(marks)!r} does not exist; check the path")
@@ -177,6 +184,7 @@ def benchmark(
                 images=images,
                 slow_images=slow_images,
                 slow=split_list(slow) or (),
+                limits=limits,
                 half=half,
                 normalisation=normalisation,
                 upsampling=upsampling,
@@ -249,6 +257,29 @@ def _pairs(texts: Sequence[str]) -> dict[str, Path]:
             raise InputError(f"expected --also NAME=FOLDER with different names, got {text!r}")
         pairs[name] = Path(folder)
     return pairs
+
+
+def _limits(texts: Sequence[str]) -> dict[str, int | None]:
+    """Read ``NAME=N`` texts.
+
+    Raises:
+        InputError: One is not of that form, or a name comes twice.
+
+    Example:
+        >>> _limits(["rise=20", "srg=all"])
+        {'rise': 20, 'srg': None}
+    """
+    limits: dict[str, int | None] = {}
+    for text in texts:
+        key, _, number = (part.strip() for part in text.partition("="))
+        name = key.replace("-", "_")
+        if not name or name in limits or not (number == "all" or number.isdecimal()):
+            raise InputError(
+                "expected --limit NAME=N with different names, N a number of photos or all, got "
+                f"{text!r}"
+            )
+        limits[name] = None if number == "all" else int(number)
+    return limits
 
 
 def _options(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
