@@ -18,6 +18,7 @@ SIGNED = torch.tensor([[[-4.0, 0.0], [1.0, 2.0]]])
         ("positive", [0, 0, 0.5, 1]),
         ("magnitude", [1, 0, 0.25, 0.5]),
         ("as_given", [0, 0, 1, 1]),
+        ("ranks", [0, 1 / 3, 2 / 3, 1]),
     ],
 )
 def test_hand_computed_masks(normalisation, expected):
@@ -62,6 +63,22 @@ def test_masks_are_finite_in_range_and_independent_of_the_batch(normalisation):
     assert not together[3].any()
 
 
+@pytest.mark.parametrize("upsampling", ["bilinear", "nearest"])
+@pytest.mark.parametrize("change", [torch.exp, torch.sigmoid, lambda m: m**3, lambda m: 2 * m - 7])
+def test_no_monotone_change_of_a_coarse_map_moves_the_masks_of_its_ranks(change, upsampling):
+    maps = torch.randn(3, 7, 7, generator=torch.Generator().manual_seed(0))
+    maps[1, :4] = maps[1, 0, 0]  # ties stay ties
+    settings = {"normalisation": "ranks", "upsampling": upsampling}
+    masks = full_masks(maps, (56, 56), **settings)
+    assert torch.equal(full_masks(change(maps), (56, 56), **settings), masks)
+    # By min-max the resized map follows the change, and so does the order of its pixels.
+    if change is torch.exp and upsampling == "bilinear":
+        plain, moved = (
+            area_matched(full_masks(m, (56, 56)), [0, 1, 2]) for m in (maps, maps.exp())
+        )
+        assert (plain - moved).abs().max() > 0.01
+
+
 def test_minmax_and_positive_agree_on_maps_from_zero():
     maps = torch.rand(3, 6, 6)
     maps[:, 0, 0] = 0
@@ -70,7 +87,8 @@ def test_minmax_and_positive_agree_on_maps_from_zero():
 
 def test_constant_maps():
     constant = torch.full((1, 2, 2), 7.0)
-    for normalisation, value in [("minmax", 0), ("clipped", 0), ("positive", 1), ("magnitude", 1)]:
+    zeros = dict.fromkeys(("minmax", "clipped", "ranks"), 0)
+    for normalisation, value in {**zeros, "positive": 1, "magnitude": 1}.items():
         expected = torch.full((1, 4, 6), float(value))
         assert torch.equal(full_masks(constant, (4, 6), normalisation), expected)
     assert not full_masks(-constant, (4, 6), "positive").any()

@@ -80,6 +80,24 @@ def clipped(maps: Tensor) -> Tensor:
     return minmax(torch.where(high - low > _EVEN * span, maps.clamp(low, high), maps))
 
 
+def ranks(maps: Tensor) -> Tensor:
+    """Replace every map (B, h, w) by the ranks of its values, stretched to [0, 1], ties averaged.
+
+    No monotone change of a map can move its mask then, nor any score of it: resizing comes later.
+    A constant map becomes all zeros.
+
+    Example:
+        >>> ranks(torch.tensor([[[0.0, 5.0], [5.0, 6.0]]]))
+        tensor([[[0.0000, 0.5000],
+                 [0.5000, 1.0000]]])
+    """
+    values = maps.float().flatten(1)
+    ordered = values.sort(dim=1).values
+    first = torch.searchsorted(ordered, values)
+    past = torch.searchsorted(ordered, values, right=True)
+    return minmax((first + past).float().view(maps.shape))
+
+
 def as_given(maps: Tensor) -> Tensor:
     """Clamp maps (B, h, w) that are masks already to [0, 1]."""
     return maps.float().clamp(0, 1)
@@ -110,6 +128,7 @@ NORMALISATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "positive": positive,
     "magnitude": magnitude,
     "clipped": clipped,
+    "ranks": ranks,
     AS_GIVEN: as_given,
 }
 

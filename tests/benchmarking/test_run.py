@@ -319,21 +319,41 @@ def test_further_methods_and_measures_count_as_slow_where_asked(explainer, photo
 
 def test_a_limit_of_its_own_takes_the_place_of_slow_images(explainer, photos):
     slow = brightness("slow", slow=True)
-    result = run(
-        explainer,
-        photos,
-        methods=[slow, "random", "gradcam"],
-        measures=["confidence", "class_swap", pixel_measure(slow=True)],
-        slow_images=2,
-        limits={"slow": 6, "pixel": None, "gradcam": 5},
-    )
+    settings = {
+        "methods": [slow, "random", "gradcam"],
+        "measures": ["confidence", "class_swap", pixel_measure(slow=True)],
+        "slow_images": 2,
+        "limits": {"slow": 6, "pixel": None, "gradcam": 5, "ttame": 4},
+    }
+    result = run(explainer, photos, **settings)
     means = result.means()
     counts = {m: tuple(means[m][name].n for name in ("ad_50", "pixel")) for m in means}
-    assert counts == {"ttame": (8, 8), "slow": (6, 6), "random": (8, 8), "gradcam": (5, 5)}
-    # Still a slow method: a fifth of its six photos, rounded up.
+    assert counts == {"ttame": (4, 4), "slow": (6, 6), "random": (8, 8), "gradcam": (5, 5)}
+    # Where a slow method explains again, it still gets a fifth of slow_images.
     swapped = {m: means[m]["class_swap_similarity"].n for m in means}
-    assert swapped == {"ttame": 8, "slow": 2, "random": 8, "gradcam": 5}
-    assert result.provenance["settings"]["limits"] == {"slow": 6, "pixel": None, "gradcam": 5}
+    assert swapped == {"ttame": 4, "slow": 1, "random": 8, "gradcam": 5}
+    limits = result.provenance["settings"]["limits"]
+    assert limits == {"slow": 6, "pixel": "all", "gradcam": 5, "ttame": 4}
+    more = run(explainer, photos, **settings, again_images=3).means()
+    assert more["slow"]["class_swap_similarity"].n == 3
+    assert more["slow"]["ad_50"].n == 6
+
+
+def test_no_photo_is_explained_that_no_measure_is_taken_on(explainer, photos):
+    seen = []
+
+    def counting(backbone, images, classes):
+        seen.append(len(images))
+        return images[:, :1]
+
+    own = Method("own", "Own", counting)
+    measures = [pixel_measure(slow=True), "confidence"]
+    result = run(
+        explainer, photos, methods=[own], measures=measures, slow_images=4, limits={"confidence": 2}
+    )
+    # Warm-up, its memory, a batch of three, the one left of the next.
+    assert seen == [1, 1, 3, 1]
+    assert (result.per_image.groupby("method").size() == 4).all()
 
 
 @pytest.mark.parametrize(
@@ -341,6 +361,7 @@ def test_a_limit_of_its_own_takes_the_place_of_slow_images(explainer, photos):
     [
         ({"gradcm": 2}, r"'gradcm'.*did you mean 'gradcam'"),
         ({"gradcam": 0}, "at least 1, or None for all, as limit of gradcam, got 0"),
+        ({"gradcam": 2.5}, "as limit of gradcam, got 2.5"),
         ({"road": 3}, "unknown method or measure of this run 'road'"),
     ],
 )

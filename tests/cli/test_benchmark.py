@@ -49,22 +49,23 @@ def test_options_reach_the_run_and_resume_goes_on(call, folders, tmp_path):
     arguments = [
         *("benchmark", "-e", folders["e"], "-d", folders["d"], "-o", folders["o"]),
         *("--methods", "random", "--metrics", "confidence", "--slow-images", 2, "--seed", 7),
-        *("--also", f"again={folders['e']}", "--batch-size", 2, "--workers", 0),
+        *("--also", f"my-one={folders['e']}", "--batch-size", 2, "--workers", 0),
         *("--normalisation", "positive", "--upsampling", "nearest", "--detail", 0.1),
-        *("--limit", "random=1,confidence=all"),
+        *("--limit", "random=1,confidence=all", "--limit", "my-one=2", "--again-images", 1),
     ]
     result = call(*arguments)
     assert result.exit_code == 0, result.output
     assert result.stderr.startswith("left out: ")
     content = json.loads((folders["o"] / "results.json").read_text())
-    assert list(content["methods"]) == ["ttame", "again", "random"]
-    assert content["methods"]["ttame"] == content["methods"]["again"]
+    assert list(content["methods"]) == ["ttame", "my-one", "random"]
+    assert content["methods"]["my-one"]["ad_50"]["n"] == 2
     assert content["seed"] == 7
     assert content["details"]["random"]["normalisation"] == "positive"
     assert content["settings"]["upsampling"] == "nearest"
     assert content["settings"]["detail"] == 0.1
     assert content["settings"]["slow_images"] == 2
-    assert content["settings"]["limits"] == {"random": 1, "confidence": None}
+    assert content["settings"]["limits"] == {"random": 1, "confidence": "all", "my-one": 2}
+    assert content["settings"]["again_images"] == 1
     assert content["methods"]["random"]["ad_50"]["n"] == 1
     again = call(*arguments)
     assert again.exit_code == 1
@@ -137,7 +138,8 @@ def test_a_judge_has_weights_of_its_own(call, folders, tmp_path):
         (["--set", "noise=2"], "expected --set NAME.OPTION=VALUE, got 'noise=2'"),
         (["--set", "rode.noise=2"], "unknown method or measure of this run 'rode'"),
         (["--limit", "random=few"], "expected --limit NAME=N with different names, N a number of"),
-        (["--limit", "random=1,random=2"], "expected --limit NAME=N with different names"),
+        (["--limit", "random=0"], "expected --limit NAME=N with different names, N a number of"),
+        (["--limit", "random=1", "--limit", "random=2"], "expected --limit NAME=N with different"),
         (["--limit", "rise=20"], "unknown method or measure of this run 'rise'"),
         (["--also", "other"], "expected --also NAME=FOLDER"),
         (["--boxes", "nowhere.csv"], "the file of boxes 'nowhere.csv' does not exist"),

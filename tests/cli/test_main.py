@@ -14,7 +14,10 @@ import ttame
 from ttame.cli.guard import GuardedGroup
 from ttame.errors import InputError
 
-COMMANDS = ("explain", "train", "evaluate", "layers", "info", "methods", "import-checkpoint")
+COMMANDS = (
+    *("explain", "train", "evaluate", "layers", "info", "methods", "metrics"),
+    "import-checkpoint",
+)
 
 
 def program(error):

@@ -39,7 +39,8 @@ BENCHMARK: Mapping[str, str] = MappingProxyType(
         "normalisation": "per map at its own resolution (of an explainer: after its mask form), by "
         "the normalisation in the settings. minmax: stretched to [0, 1]; positive: negative values "
         "are 0, divided by the maximum; magnitude: absolute values divided by the largest; "
-        "clipped: stretched from the 1 % to the 99 % quantile; as_given: clamped to [0, 1]. A "
+        "clipped: stretched from the 1 % to the 99 % quantile; ranks: replaced by their ranks, "
+        "ties averaged, stretched to [0, 1]; as_given: clamped to [0, 1]. A "
         "method that brings another one than minmax keeps it. Then resized to the input by the "
         "upsampling in the settings, bilinear with align_corners=False; an own upsampling of an "
         "explainer comes first: with nearest, its masks have the input's size already",
@@ -48,7 +49,7 @@ BENCHMARK: Mapping[str, str] = MappingProxyType(
         "mask's own range again; of an explainer by its own setting, of others by that of the run",
         "photos": "in seeded random order; slow methods and measures are given the first "
         "slow_images, or as many as a limit of their own says, and measures that explain again are "
-        "taken of slow methods on a fifth of these",
+        "taken of slow methods on the first again_images, by default a fifth of slow_images",
         "marked": "photos with boxes or segmentation masks are squashed to the classifier's input, "
         "nothing is cropped; a pixel of the input is in a box or mask if its centre is",
         "pairs": "the middle halves of two photos in one picture, by turns side by side and one "

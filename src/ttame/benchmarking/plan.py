@@ -77,6 +77,8 @@ class Plan:
             :meth:`measured` for measures that explain again.
         limits: By the name of a method or measure, how many photos it is given instead; None for
             all.
+        again_images: How many photos measures that explain again are given of slow methods; None
+            for a fifth of ``slow_images``.
         seed: Of everything drawn.
         judge: Another classifier, for measures that need one.
         half: Which half of the photos the sets were drawn from.
@@ -94,6 +96,7 @@ class Plan:
     batch_size: int = 16
     slow_images: int = 50
     limits: Mapping[str, int | None] = field(default_factory=dict)
+    again_images: int | None = None
     seed: int = 0
     judge: Backbone | None = None
     half: str = "all"
@@ -117,24 +120,25 @@ class Plan:
             detail=0.0 if method.normalisation == AS_GIVEN else self.detail,
         )
 
-    def count(self, photo_set: PhotoSet, item: Method | Measure) -> int:
-        """Return how many photos of a set a method or measure is given."""
-        return min(len(photo_set.photos), self._limit(photo_set, item))
+    def count(self, photo_set: PhotoSet, method: Method) -> int:
+        """Return how many photos of a set a method explains: those that a measure is taken on."""
+        measures = photo_set.measures
+        return max((self.measured(photo_set, method, each) for each in measures), default=0)
 
     def measured(self, photo_set: PhotoSet, method: Method, measure: Measure) -> int:
         """Return on how many photos of a set a measure is taken of a method.
 
-        A measure that explains again costs a slow method several times its maps: it gets a fifth
-        of the method's photos.
+        A measure that explains again costs a slow method several times its maps, so that it has a
+        limit of its own there.
         """
-        photos = min(self.count(photo_set, method), self.count(photo_set, measure))
+        limits = [self._limit(item) for item in (method, measure)]
         if method.slow and "maps" in measure.needs:
-            return min(photos, math.ceil(self._limit(photo_set, method) / _AGAIN))
-        return photos
+            few = math.ceil(self.slow_images / _AGAIN)
+            limits.append(few if self.again_images is None else self.again_images)
+        return min([len(photo_set.photos), *(limit for limit in limits if limit is not None)])
 
-    def _limit(self, photo_set: PhotoSet, item: Method | Measure) -> int:
-        limit = self.limits.get(item.name, self.slow_images if item.slow else None)
-        return len(photo_set.photos) if limit is None else limit
+    def _limit(self, item: Method | Measure) -> int | None:
+        return self.limits.get(item.name, self.slow_images if item.slow else None)
 
     def units(self) -> Iterator[Unit]:
         """Yield all units, batch by batch with all methods."""

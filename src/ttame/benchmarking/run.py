@@ -66,6 +66,7 @@ _SETTINGS = (
     "batch_size",
     "slow_images",
     "limits",
+    "again_images",
     "explainers",
     "methods",
 )
@@ -84,6 +85,7 @@ def benchmark(
     slow_images: int | None = None,
     slow: Collection[str] = (),
     limits: Mapping[str, int | None] | None = None,
+    again_images: int | None = None,
     half: str = "all",
     normalisation: str = "minmax",
     upsampling: str = "bilinear",
@@ -128,10 +130,13 @@ def benchmark(
         slow: Names of further methods and measures that shall count as slow.
         limits: By name, on how many photos a method is scored or a measure is taken, slow or not,
             instead of ``slow_images``; None for all of them.
+        again_images: On how many photos slow methods are given to measures that explain again
+            (stability, randomisation, ADCC); None takes a fifth of ``slow_images``.
         half: ``"all"``, or the photos of ``"choosing"`` or ``"reporting"`` only; see
             :func:`ttame.benchmarking.halves.half_of`.
         normalisation: How maps become masks in [0, 1]: ``"minmax"`` as in the paper,
-            ``"positive"``, ``"magnitude"`` or ``"clipped"``, see :mod:`ttame.normalisation`.
+            ``"positive"``, ``"magnitude"``, ``"clipped"`` or ``"ranks"``, see
+            :mod:`ttame.normalisation`.
         upsampling: ``"bilinear"``, or ``"nearest"``: every cell of a map stays a rectangle of one
             value. An explainer that shows its masks in whole cells does so either way.
         detail: How much of the photo's edges is mixed into the masks of all methods but those that
@@ -169,11 +174,15 @@ def benchmark(
     mine = _part(part, folder, jobs)
     if folder is not None:
         check_out(folder, resume, part=mine)
-    if jobs < 1 or batch_size < 1 or (slow_images is not None and slow_images < 1):
-        raise InputError(
-            "expected jobs, batch_size and slow_images of at least 1, got "
-            f"{jobs}, {batch_size} and {slow_images}"
-        )
+    counts = {
+        "jobs": jobs,
+        "batch_size": batch_size,
+        "slow_images": slow_images,
+        "again_images": again_images,
+    }
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise InputError(f"expected {name} of at least 1, got {count}")
     check_seed(seed)
     check_normalisation(normalisation)
     if normalisation == AS_GIVEN:
@@ -200,6 +209,7 @@ def benchmark(
         batch_size=batch_size,
         slow_images=SLOW_IMAGES if slow_images is None else slow_images,
         limits=dict(limits or {}),
+        again_images=again_images,
         seed=seed,
         judge=_judge(judge, judge_weights, classifier),
         half=half,

@@ -72,9 +72,19 @@ def benchmark(
         typer.Option("--slow", help="Further methods and measures that count as slow."),
     ] = None,
     limit: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            "--limit", metavar="NAME=N", help="Photos of single methods and measures; N or all."
+            "--limit",
+            metavar="NAME=N",
+            help="Photos for one method or measure, N or all; several with commas.",
+        ),
+    ] = None,
+    again_images: Annotated[
+        int | None,
+        typer.Option(
+            "--again-images",
+            min=1,
+            help="Photos on which slow methods explain again; a fifth of --slow-images.",
         ),
     ] = None,
     half: Annotated[
@@ -84,7 +94,7 @@ def benchmark(
         str,
         typer.Option(
             "--normalisation",
-            help="Maps become masks by minmax, positive, magnitude or clipped.",
+            help="Maps become masks by minmax, positive, magnitude, clipped or ranks.",
         ),
     ] = "minmax",
     upsampling: Annotated[
@@ -143,12 +153,12 @@ def benchmark(
     photos = list_photos(data)
     folders = _pairs(also or [])
     options = _options(settings or [])
-    limits = _limits(split_list(limit) or ())
+    limits = _limits(limit or ())
     for marks, kind in ((boxes, "boxes"), (regions, "segmentation masks")):
         if marks is not None and not marks.is_file():
             raise InputError(f"the file of {kind} {str(marks)!r} does not exist; check the path")
 
-    from ttame.benchmarking.choosing import choose_measures, choose_methods
+    from ttame.benchmarking.choosing import check_limits, choose_measures, choose_methods
     from ttame.benchmarking.report.page import NAME as REPORT
     from ttame.benchmarking.run import benchmark as run_benchmark
 
@@ -156,6 +166,8 @@ def benchmark(
     methods = choose_methods(split_list(method_names), own_names)
     given = (boxes is not None, judge is not None, regions is not None)
     measures = choose_measures(split_list(metrics), *given)
+    limits = {_known(name, own_names): number for name, number in limits.items()}
+    check_limits(limits, measures, methods, own_names)
     methods = tuple(_with(item, options) for item in methods)
     measures = tuple(_with(item, options) for item in measures)
     if options:
@@ -185,6 +197,7 @@ def benchmark(
                 slow_images=slow_images,
                 slow=split_list(slow) or (),
                 limits=limits,
+                again_images=again_images,
                 half=half,
                 normalisation=normalisation,
                 upsampling=upsampling,
@@ -260,26 +273,31 @@ def _pairs(texts: Sequence[str]) -> dict[str, Path]:
 
 
 def _limits(texts: Sequence[str]) -> dict[str, int | None]:
-    """Read ``NAME=N`` texts.
+    """Read ``NAME=N`` texts, several with commas in one.
 
     Raises:
         InputError: One is not of that form, or a name comes twice.
 
     Example:
-        >>> _limits(["rise=20", "srg=all"])
-        {'rise': 20, 'srg': None}
+        >>> _limits(["rise=20,srg=all", "road=100"])
+        {'rise': 20, 'srg': None, 'road': 100}
     """
     limits: dict[str, int | None] = {}
-    for text in texts:
-        key, _, number = (part.strip() for part in text.partition("="))
-        name = key.replace("-", "_")
-        if not name or name in limits or not (number == "all" or number.isdecimal()):
+    for text in (part for item in texts for part in split_list(item) or ()):
+        name, _, number = (part.strip() for part in text.partition("="))
+        count = int(number) if number.isdecimal() else 0
+        if not name or name in limits or not (count or number == "all"):
             raise InputError(
                 "expected --limit NAME=N with different names, N a number of photos or all, got "
                 f"{text!r}"
             )
-        limits[name] = None if number == "all" else int(number)
+        limits[name] = count or None
     return limits
+
+
+def _known(name: str, explainers: Sequence[str]) -> str:
+    """Return a name as methods and measures write it; explainers are called as the user likes."""
+    return name if name in explainers else name.replace("-", "_")
 
 
 def _options(texts: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -17,6 +17,7 @@ from ttame.cli import (
     info,
     layers,
     methods,
+    metrics,
     train,
 )
 from ttame.cli.guard import GuardedGroup
@@ -39,6 +40,7 @@ for _command in (
     ablate.ablate,
     layers.layers,
     methods.methods,
+    metrics.metrics,
     info.info,
     import_checkpoint.import_checkpoint,
 ):

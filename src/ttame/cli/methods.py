@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ttame.cli.catalogue import catalogue, marked
 from ttame.cli.console import stdout
 
 if TYPE_CHECKING:
@@ -17,17 +18,9 @@ slow: explains only the first few photos of a set, unless all are asked for"""
 
 def methods() -> None:
     """List the comparison methods: what they need, what they cost, where they were published."""
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Table
-
     from ttame.methods.registry import methods as registered
     from ttame.methods.trained import COST, TRAINED
 
-    table = Table(box=box.SIMPLE_HEAD, caption=_MARKS, caption_justify="left")
-    table.add_column("name", style="bold", no_wrap=True)
-    for heading in ("title", "needs", "cost per photo", "paper"):
-        table.add_column(heading, overflow="fold")
     rows = [
         (method.name, method.title, _needs(method), _cost(method), method.paper)
         for method in registered().values()
@@ -36,9 +29,8 @@ def methods() -> None:
         (name, trained.title, f"explainer ({trained.option})", COST, trained.paper)
         for name, trained in TRAINED.items()
     ]
-    for row in sorted(rows):
-        table.add_row(*(escape(cell) for cell in row))
-    stdout().print(table)
+    headings = ("name", "title", "needs", "cost per photo", "paper")
+    stdout().print(catalogue(headings, sorted(rows), _MARKS))
 
 
 def _needs(method: Method) -> str:
@@ -53,6 +45,4 @@ def _needs(method: Method) -> str:
 
 
 def _cost(method: Method) -> str:
-    marks = {"control": method.control, "slow": method.slow}
-    shown = ", ".join(mark for mark, holds in marks.items() if holds)
-    return f"{method.cost} ({shown})".strip() if shown else method.cost
+    return marked(method.cost, {"control": method.control, "slow": method.slow})

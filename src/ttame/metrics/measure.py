@@ -43,6 +43,16 @@ class Metric(NamedTuple):
     higher_is_better: bool | None
     unit: str = ""
 
+    @property
+    def arrow(self) -> str:
+        """Which end is better; empty where neither is.
+
+        Example:
+            >>> Metric("AD 50 %", higher_is_better=False).arrow
+            '↓'
+        """
+        return {True: "↑", False: "↓", None: ""}[self.higher_is_better]
+
 
 MeasureFunction = Callable[..., Scores]
 MetricsFunction = Callable[[Mapping[str, Any]], Mapping[str, Metric]]

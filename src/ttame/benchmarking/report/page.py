@@ -203,8 +203,8 @@ def _methods(result: BenchmarkResult) -> Html:
         if details["reason"]:
             told["status"] = details["reason"]
         kind = " (control)" if details.get("control") else ""
-        fewer = details.get("slow") and int(details.get("photos") or 0) < most
-        few = ", on fewer photos because it is slow" if fewer else ""
+        fewer = int(details.get("photos") or 0) < most and not details["reason"]
+        few = ", on fewer photos" if fewer else ""
         heading = f"{details.get('title') or name}{kind}{few}"
         entries.append(join(element("dt", heading), element("dd", nested(told))))
     return element("dl", *entries, class_="plain")
