@@ -30,6 +30,15 @@ def test_ranks_equal_scipy():
     np.testing.assert_array_equal(photo_ranks(values, False), stats.rankdata(values, axis=1))
 
 
+def test_methods_that_differ_by_rounding_share_their_ranks():
+    values = np.random.default_rng(0).uniform(0, 100, (20, 4))
+    values[:, 2] = values[:, 1] + np.random.default_rng(1).uniform(-5e-3, 5e-3, 20)
+    ranks = photo_ranks(values, higher_is_better=True)
+    np.testing.assert_array_equal(ranks[:, 1], ranks[:, 2])
+    assert ranks.sum(axis=1).tolist() == [10.0] * 20
+    assert photo_ranks(np.zeros((0, 3)), True).shape == (0, 3)
+
+
 def test_friedman_equals_scipy():
     stats = pytest.importorskip("scipy.stats")
     for ties in (3, 1000):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 
+from ttame.cli.benchmark import _options, _with
 from ttame.methods.registry import methods
 from ttame.methods.trained import TRAINED
 
@@ -27,6 +28,15 @@ def test_every_method_has_its_row(call):
     assert "control: explains nothing" in result.stdout
     assert "explainer: is trained" in result.stdout
     assert "slow: explains only the first few photos" in result.stdout
+
+
+def test_every_option_can_be_given_back(call):
+    lines = [line.strip() for line in call("methods").stdout.splitlines()]
+    expected = {m.name: dict(m.options) for m in methods().values() if m.options}
+    texts = [line for line in lines if line.partition(".")[0] in expected and "=" in line]
+    given = _options(texts)
+    assert {name: _with(methods()[name], given).options for name in expected} == expected
+    assert not given
 
 
 def test_it_fits_a_narrow_terminal(call, monkeypatch):

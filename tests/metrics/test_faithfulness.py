@@ -4,9 +4,16 @@ import pickle
 
 import pytest
 import torch
+from torchmetrics import MetricCollection
 
 from ttame.metrics.confidence import average_drop
-from ttame.metrics.faithfulness import CONFIDENCE_METRICS, AverageDrop, MaskArea, mask_area
+from ttame.metrics.faithfulness import (
+    CONFIDENCE_METRICS,
+    AverageDrop,
+    AverageGain,
+    MaskArea,
+    mask_area,
+)
 
 
 @pytest.mark.parametrize("batch", [1, 3, 8, 10])
@@ -47,3 +54,12 @@ def test_directions_reset_pickling_and_the_empty_metric():
 
 def test_mask_area_by_hand():
     assert mask_area(torch.tensor([[[0.0, 0.25], [0.75, 1.0]]])).tolist() == [0.5]
+
+
+def test_a_collection_keeps_metrics_apart_that_agree_on_the_first_batch():
+    collection = MetricCollection([AverageDrop(), AverageGain()])
+    same = torch.tensor([0.5, 0.25])
+    collection.update(same, same)  # nothing drops, nothing is gained
+    collection.update(torch.tensor([0.8]), torch.tensor([0.2]))
+    found = {name: value.item() for name, value in collection.compute().items()}
+    assert found == pytest.approx({"AverageDrop": 25, "AverageGain": 0})

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -34,10 +35,13 @@ def test_a_process_without_images_is_merged_too(tmp_path):
         for process in processes:
             process.kill()
     assert [process.returncode for process in processes] == [0, 0]
-    drop, count = found[0].split()
-    assert float(drop) == pytest.approx(25)
-    assert found[1].split()[0] == drop
-    assert int(count) == 2
+    (count, drop, *several), (none, *merged) = map(json.loads, found)
+    assert (count, none) == (2, 0)
+    assert drop == pytest.approx(25)
+    assert merged == [drop, *several]
+    alone = Measured("confidence")
+    alone.update(make_case(images=2))
+    assert several == pytest.approx([mean.item() for mean in alone.compute().values()])
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ttame.benchmarking.halves import arrange, photo_seed
 from ttame.benchmarking.plan import PhotoSet
@@ -188,7 +189,7 @@ def check_limits(
     for name, limit in limits.items():
         if name not in known:
             raise unknown_name("method or measure of this run", name, sorted(known))
-        if limit is not None and (not isinstance(limit, Integral) or limit < 1):
+        if limit is not None and (not isinstance(limit, int | np.integer) or limit < 1):
             raise InputError(
                 f"expected a number of photos of at least 1, or None for all, as limit of {name}, "
                 f"got {limit!r}"

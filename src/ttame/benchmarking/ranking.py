@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
+_TIED = 1e-4
+
+
 class Friedman(NamedTuple):
     """Friedman's test: do the methods' ranks differ at all?"""
 
@@ -23,6 +26,9 @@ class Friedman(NamedTuple):
 
 def photo_ranks(values: ArrayLike, higher_is_better: bool) -> NDArray[np.float64]:
     """Rank the methods on every photo: 1 the best, ties share their mean rank.
+
+    Values that differ by less than 1e-4 of the widest range of a photo are tied: methods that give
+    the same map by other ways differ by so much in rounding.
 
     Args:
         values: (N, k) without NaN, a row per photo and a column per method.
@@ -45,8 +51,9 @@ def photo_ranks(values: ArrayLike, higher_is_better: bool) -> NDArray[np.float64
             f"{int(np.isnan(array).sum())} NaN"
         )
     signed = -array if higher_is_better else array
-    below = (signed[:, None, :] < signed[:, :, None]).sum(axis=2)
-    equal = (signed[:, None, :] == signed[:, :, None]).sum(axis=2)
+    tied = _TIED * np.ptp(array, axis=1).max(initial=0)
+    ahead = signed[:, :, None] - signed[:, None, :]
+    below, equal = (ahead > tied).sum(axis=2), (np.abs(ahead) <= tied).sum(axis=2)
     ranks: NDArray[np.float64] = below + (equal + 1) / 2
     return ranks
 

@@ -156,7 +156,8 @@ def benchmark(
             or machines that see ``out`` compute the others, in any order. The result has no values
             then: the same call without it, with ``resume=True``, computes what is missing and
             returns them.
-        progress: Called with the numbers of explanations done and in total.
+        progress: Called with the numbers of explanations done and in total; then, from 1 again,
+            with those of the photos that the report shows.
         command: How the run was started, for the report.
         report: Write ``report.html`` into ``out`` too; a few photos are explained again for it.
 
@@ -245,7 +246,7 @@ def benchmark(
         if folder is not None:
             result.save(folder)
             if report:
-                _report(result, plan, folder, torch.device(place))
+                _report(result, plan, folder, torch.device(place), progress)
     return result
 
 
@@ -341,13 +342,19 @@ def _result(
     return collecting.make_result(plan, records, conventions.BENCHMARK, provenance)
 
 
-def _report(result: BenchmarkResult, plan: Plan, folder: Path, device: torch.device) -> None:
+def _report(
+    result: BenchmarkResult,
+    plan: Plan,
+    folder: Path,
+    device: torch.device,
+    progress: Progress | None,
+) -> None:
     # A page of before must not stand beside new numbers.
     (folder / REPORT).unlink(missing_ok=True)
     try:
         with placed(plan, device):
             held = [photo for photo_set in plan.sets for photo in photo_set.photos if photo.read]
-            sheets = make_sheets(result, plan.backbone, plan.methods, held=held)
+            sheets = make_sheets(result, plan.backbone, plan.methods, held=held, progress=progress)
         write_report(result, folder, *sheets)
     except Exception as error:
         # The numbers are safe; a picture that fails must not take them away.

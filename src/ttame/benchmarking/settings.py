@@ -75,7 +75,7 @@ def describe_settings(plan: Plan, device: str) -> dict[str, Any]:
         "detail": plan.detail,
         "batch_size": plan.batch_size,
         "slow_images": plan.slow_images,
-        "limits": {name: "all" if n is None else n for name, n in plan.limits.items()},
+        "limits": {name: "all" if n is None else int(n) for name, n in plan.limits.items()},
         "again_images": plan.again_images,
         "slow": [method.name for method in plan.methods if method.slow]
         + [measure.name for item in plan.sets for measure in item.measures if measure.slow],

@@ -54,7 +54,8 @@ def benchmark(
         typer.Option("--methods", help="Names separated by commas (ttame methods), or all."),
     ] = None,
     metrics: Annotated[
-        str | None, typer.Option("--metrics", help="Measures or single metrics, or all.")
+        str | None,
+        typer.Option("--metrics", help="Measures or single metrics (ttame metrics), or all."),
     ] = None,
     boxes: Annotated[
         Path | None, typer.Option("--boxes", help="CSV of marked objects, for localisation.")
@@ -178,9 +179,14 @@ def benchmark(
     others = {name: _also(folder, backbone, place, force) for name, folder in folders.items()}
     with progress_bar() as bar:
         task = bar.add_task("explanations", total=None)
-        lines = progress_lines("explanations")
+        lines, last = progress_lines("explanations"), 0
 
         def tell(done: int, total: int) -> None:
+            nonlocal task, lines, last
+            if done < last:
+                name = "explanations for the report"
+                task, lines = bar.add_task(name, total=total), progress_lines(name)
+            last = done
             bar.update(task, completed=done, total=total)
             lines(done, total)
 

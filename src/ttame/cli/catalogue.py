@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
+
+from ttame.cli.console import say
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from ttame.registry import Entry
 
-def catalogue(headings: Sequence[str], rows: Iterable[Sequence[str]], notes: str) -> Table:
+
+def catalogue(
+    headings: Sequence[str], rows: Iterable[Sequence[str]], notes: str, names: int = 1
+) -> Table:
     """Lay out what is registered, a row an entry.
 
     Args:
-        headings: Of the columns; the first has the names, which are never broken.
+        headings: Of the columns.
         rows: Cells of each entry, plain text.
         notes: What stands below the table.
+        names: How many of the first columns hold names; names are not broken.
 
     Returns:
-        A table that gets narrow by folding all cells but the names.
+        A table that gets narrow by folding the other cells.
 
     Example:
         >>> catalogue(["name", "needs"], [["rise", "masks"]], "masks: many passes").row_count
@@ -29,10 +37,9 @@ def catalogue(headings: Sequence[str], rows: Iterable[Sequence[str]], notes: str
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, caption=notes, caption_justify="left")
-    name, *others = headings
-    table.add_column(name, style="bold", no_wrap=True)
-    for heading in others:
-        table.add_column(heading, overflow="fold")
+    for place, heading in enumerate(headings):
+        style = "bold" if place == 0 else None
+        table.add_column(heading, style=style, overflow="fold", no_wrap=place < names)
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
     return table
@@ -49,3 +56,25 @@ def marked(cost: str, marks: Mapping[str, bool]) -> str:
     """
     shown = ", ".join(mark for mark, holds in marks.items() if holds)
     return f"{cost} ({shown})".strip() if shown else cost
+
+
+def tell_settings(entries: Iterable[Entry]) -> None:
+    """Print the options of methods or measures, a line each."""
+    say("\n  options with their defaults, as --set takes them (in a shell, in quotes)\n")
+    for entry in entries:
+        for text in settings(entry):
+            say(f"  {text}")
+
+
+def settings(entry: Entry) -> list[str]:
+    """Write the options of a measure or method as ``--set`` takes them; values are JSON.
+
+    Example:
+        >>> from ttame.metrics.measure import get_measure
+        >>> settings(get_measure("transfer"))
+        ['transfer.shares=[1.0, 0.5, 0.15]', 'transfer.fill="black"']
+    """
+    return [
+        f"{entry.name}.{option}={json.dumps(value, ensure_ascii=False)}"
+        for option, value in entry.options.items()
+    ]

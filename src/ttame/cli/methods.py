@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ttame.cli.catalogue import catalogue, marked
+from ttame.cli.catalogue import catalogue, marked, tell_settings
 from ttame.cli.console import stdout
 
 if TYPE_CHECKING:
@@ -17,13 +17,13 @@ slow: explains only the first few photos of a set, unless all are asked for"""
 
 
 def methods() -> None:
-    """List the comparison methods: what they need, what they cost, where they were published."""
+    """List the comparison methods: needs, cost, where published, and their options."""
     from ttame.methods.registry import methods as registered
     from ttame.methods.trained import COST, TRAINED
 
+    known = registered().values()
     rows = [
-        (method.name, method.title, _needs(method), _cost(method), method.paper)
-        for method in registered().values()
+        (method.name, method.title, _needs(method), _cost(method), method.paper) for method in known
     ]
     rows += [
         (name, trained.title, f"explainer ({trained.option})", COST, trained.paper)
@@ -31,6 +31,7 @@ def methods() -> None:
     ]
     headings = ("name", "title", "needs", "cost per photo", "paper")
     stdout().print(catalogue(headings, sorted(rows), _MARKS))
+    tell_settings(known)
 
 
 def _needs(method: Method) -> str:

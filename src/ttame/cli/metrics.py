@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING
-
-from ttame.cli.catalogue import catalogue, marked
-from ttame.cli.console import say, stdout
-
-if TYPE_CHECKING:
-    from ttame.registry import Entry
+from ttame.cli.catalogue import catalogue, marked, tell_settings
+from ttame.cli.console import stdout
 
 _NEEDS = {
     "truth": "boxes (--boxes)",
@@ -20,17 +14,17 @@ _NEEDS = {
 }
 
 _MARKS = """\
-explains again: each method gives further maps, which are not among the passes
-passes: of the classifier, for the maps of one method
+explains again: the method gives further maps, whose passes are not counted here
+passes: of the classifier, or of the judge, for the maps of one method
 slow: scores only the first few photos of a set, unless all are asked for"""
 
 _METRICS = """\
 ↑ higher is better, ↓ lower is better
-names are those under the default options"""
+--metrics takes both; other options of a measure may give other metrics"""
 
 
 def metrics() -> None:
-    """List the measures: metrics, needs, passes, options, where they were published."""
+    """List the measures: metrics and options, what they need and cost, where published."""
     from ttame.metrics.measure import measures as registered
 
     measures = registered().values()
@@ -49,30 +43,14 @@ def metrics() -> None:
         _MARKS,
     )
     of_metrics = catalogue(
-        ("metric", "better", "unit", "title", "measure"),
+        ("metric", "measure", "better", "unit", "title"),
         [
-            (name, metric.arrow or "neither", metric.unit, metric.title, measure.name)
+            (name, measure.name, metric.arrow or "neither", metric.unit, metric.title)
             for measure in measures
             for name, metric in measure.metrics(measure.options).items()
         ],
         _METRICS,
+        names=2,
     )
     stdout().print(of_measures, of_metrics)
-    say("  options with their defaults, as --set takes them (in a shell: --set 'NAME.OPTION=VALUE')")
-    for measure in measures:
-        for text in settings(measure):
-            say(f"  {text}")
-
-
-def settings(entry: Entry) -> list[str]:
-    """Write the options of a measure or method as ``--set`` takes them; values are JSON.
-
-    Example:
-        >>> from ttame.metrics.measure import get_measure
-        >>> settings(get_measure("transfer"))
-        ['transfer.shares=[1.0, 0.5, 0.15]', 'transfer.fill="black"']
-    """
-    return [
-        f"{entry.name}.{option}={json.dumps(value, ensure_ascii=False)}"
-        for option, value in entry.options.items()
-    ]
+    tell_settings(measures)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ttame.metrics.confidence import average_drop, average_gain, increase_in_confidence
 from ttame.metrics.per_image import PerImage
@@ -44,13 +44,24 @@ class PerImageMean(PerImage):
 
     function: Callable[..., Tensor]
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__([self._state], **options)
+
+    @property
+    def _state(self) -> str:
+        return f"values_{type(self).__name__}"
+
     def update(self, *tensors: Tensor) -> None:
         """Add a batch: the arguments of ``function``, each with the images first."""
-        self._keep(type(self).function(*tensors))
+        self._keep(type(self).function(*tensors), self._state)
 
     def compute(self) -> Tensor:
         """Return the mean over all images seen; NaN before the first."""
         return self.per_image().mean()
+
+    def per_image(self) -> Tensor:
+        """Return the value of every image seen, (N,) float64."""
+        return self._kept(self._state)
 
 
 class AverageDrop(PerImageMean):

@@ -210,6 +210,30 @@ def test_the_verdict_counts_a_family_by_its_main_metrics():
     )
 
 
+def test_the_verdict_tells_what_the_training_aimed_at():
+    measures = {"confidence": {"title": "AD", "metrics": ["ad_50_matched", "ad_50"]}}
+    text = make_page(made_result(measures=measures))
+    assert re.search(r"Its training aims at AD and IC: \d of 2\.\)", text)
+    assert "Its training aims" not in make_page(made_result())
+
+
+def test_masks_that_are_shown_otherwise_than_those_of_others_are_told():
+    result = made_result()
+    details = {"ttame": {**result.methods["ttame"], "upsampling": "nearest", "detail": 0.02}}
+    settings = {"upsampling": "bilinear", "detail": 0.0}
+    told = replace(
+        result,
+        methods={**result.methods, **details},
+        provenance={**result.provenance, "settings": settings},
+    )
+    text = make_page(told)
+    assert "upsampling nearest instead of bilinear and detail 0.02 instead of 0.0" in text
+    same = {"upsampling": "nearest", "detail": 0.02}
+    alike = replace(told, provenance={**result.provenance, "settings": same})
+    assert "instead of" not in make_page(alike)
+    assert "more than 5 % of the cases" in text
+
+
 def test_all_methods_impossible():
     stopped = dict.fromkeys(METHODS, "failed: no memory")
     result = made_result()
@@ -281,6 +305,30 @@ def test_sheets_explain_photos_of_the_result(tmp_path):
     again, _ = make_sheets(result, tiny_backbone(), methods, count=2, worst=1)
     assert len(again.rows) <= 2
     assert "T-TAME" in make_page(result, usual, worst)
+
+
+def test_sheets_of_marked_photos_and_without_an_explainer(tmp_path):
+    folder = tiny_photos(tmp_path, 5)
+    result = made_result(photos=5, methods={"rise": "RISE", "gradcam": "Grad-CAM"})
+    result.per_image["file"] = str(folder) + "/" + result.per_image["file"]
+    result.per_image["set"] = "marked"
+    seen, told = [], []
+
+    def spread(backbone, images, classes):
+        seen.append(images.shape)
+        return torch.arange(4.0).expand(*classes.shape, 4, 4)
+
+    methods = [Method(name, title, spread) for name, title in METHODS.items() if name != "ttame"]
+    usual, worst = make_sheets(
+        result, tiny_backbone(), methods, count=2, worst=1, progress=lambda *now: told.append(now)
+    )
+    assert len(usual.rows) == 2
+    # RISE has the best mean: its worst photo, and the one on which it loses most to Grad-CAM.
+    assert "among its worst: ad_50_matched" in worst.rows[0].note
+    assert all("loses most to gradcam" in row.note for row in worst.rows[1:])
+    total = 2 * (2 + len(worst.rows))
+    assert told == [(done, total) for done in range(1, total + 1)]
+    assert len(seen) == total
 
 
 def test_a_few_easy_photos_make_no_rival_of_the_worst_cases(tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -89,6 +89,7 @@ def contact_sheet(
     classes: Tensor,
     titles: Sequence[str] | None = None,
     notes: Sequence[str] | None = None,
+    each: Callable[[], object] | None = None,
 ) -> Sheet:
     """Call every method again on a few photos, and lay its masks over them.
 
@@ -103,6 +104,7 @@ def contact_sheet(
         classes: (N,) explained class indices.
         titles: One line per photo; None takes class name and probability.
         notes: Why each photo is shown; None says nothing.
+        each: Called after every map.
 
     Returns:
         N rows of one cell per method.
@@ -126,9 +128,13 @@ def contact_sheet(
     rows = []
     for index in range(count):
         photo, wanted = photos[index : index + 1], classes[index : index + 1]
-        cells = tuple(_cell(backbone, method, photo, wanted) for method in methods)
+        cells = []
+        for method in methods:
+            cells.append(_cell(backbone, method, photo, wanted))
+            if each is not None:
+                each()
         plain = _small(overlay(photo[0], torch.zeros(1, 1), alpha=0))
-        rows.append(Row(titles[index], plain, cells, notes[index]))
+        rows.append(Row(titles[index], plain, tuple(cells), notes[index]))
     return Sheet(tuple(rows))
 
 

@@ -21,6 +21,7 @@ from ttame.benchmarking.report.scores import (
     measured,
     numbers,
     rank_tables,
+    shown_otherwise,
     table_methods,
     verdict,
 )
@@ -35,8 +36,10 @@ NAME = "report.html"
 
 _READING = (
     "Bold: the best mean among the methods that were scored on all photos. ≈: not significantly "
-    "worse than it, photo by photo, after Holm's correction. Small numbers: 95 % bootstrap "
-    "interval of the mean, and the number of photos where it is not the column's. Controls, in "
+    "worse than it, photo by photo, after Holm's correction. (The best is found on the same photos "
+    "as it is tested on: of many methods equal in truth, one is called worse in more than 5 % of "
+    "the cases.) Small numbers: 95 % bootstrap interval of the mean, and the number of photos "
+    "where it is not the column's. Controls, in "
     "italics, explain nothing; they take part in no comparison and show what a score is worth. "
     "↑ higher is better, ↓ lower is better."
 )
@@ -96,7 +99,8 @@ def make_page(
             sheet_section(sheet) if sheet is not None and sheet.rows else Html(),
         ),
         "Worst cases": (
-            "Where the explainer fails, chosen by score and not by eye.",
+            "Where the explainer fails, or without one the best method, chosen by score and not by "
+            "eye.",
             sheet_section(worst) if worst is not None and worst.rows else Html(),
         ),
         "Methods": ("", _methods(result)),
@@ -106,7 +110,13 @@ def make_page(
     shown = {title: parts for title, parts in sections.items() if parts[1]}
     title = f"Benchmark of explanations: {_classifier(result).get('name', 'a classifier')}"
     body = join(
-        element("header", element("h1", title), verdict(result, found), _key_facts(result, found)),
+        element(
+            "header",
+            element("h1", title),
+            verdict(result, found),
+            shown_otherwise(result),
+            _key_facts(result, found),
+        ),
         element(
             "nav",
             *(element("a", name, href=f"#{_anchor(name)}") for name in shown),

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from ttame.benchmarking.benchmark_result import BenchmarkResult
 
 
+# The measure whose metrics the objective of a training aims at.
+_TRAINED_FOR = "confidence"
+
+
 def table_methods(result: BenchmarkResult) -> dict[str, dict[str, Any]]:
     """Return the methods for the tables: explainer and rivals, then controls.
 
@@ -183,7 +187,29 @@ def verdict(result: BenchmarkResult, found: Mapping[str, Column]) -> Html:
         f"than the best in {len(tied)} and is behind in {len(behind)}"
     )
     lost = f": {'; '.join(column.title for column in behind)}." if behind else "."
-    return element("p", element("b", title), sentence, lost, class_="lead")
+    names = set(result.measures.get(_TRAINED_FOR, {}).get("metrics", ()))
+    known = sum(column.name in names for column in own)
+    ahead = sum(column.name in names for column in best)
+    told = f" (Its training aims at AD and IC: {ahead} of {known}.)" if known else ""
+    return element("p", element("b", title), sentence, lost, told, class_="lead")
+
+
+def shown_otherwise(result: BenchmarkResult) -> Html:
+    """Tell what sets the explainer's masks apart from the others' beside what it found."""
+    own, settings = result.methods.get(OWN, {}), result.provenance.get("settings") or {}
+    apart = [
+        f"{name} {own[name]} instead of {settings[name]}"
+        for name in ("upsampling", "detail")
+        if name in own and name in settings and own[name] != settings[name]
+    ]
+    if not apart:
+        return Html()
+    return element(
+        "p",
+        f"Its masks are shown with {' and '.join(apart)}, as it was trained. Part of a difference "
+        "may come from that: give the others the same (--upsampling, --detail) to see how much.",
+        class_="faint",
+    )
 
 
 def _by_family(found: Mapping[str, Column]) -> dict[str, list[Column]]:

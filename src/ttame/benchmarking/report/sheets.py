@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from ttame.benchmarking.means import best_of
-from ttame.benchmarking.plan import OWN
+from ttame.benchmarking.plan import MARKED, OWN
 from ttame.benchmarking.report.contact import Sheet, contact_sheet
 from ttame.benchmarking.report.worst import Worst, worst_cases
+from ttame.images.boxes import squashed
 from ttame.images.dataset import PhotoDataset, Sample
 from ttame.images.listing import Photo
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import Tensor
 
     from ttame.backbone.contract import Backbone
     from ttame.benchmarking.benchmark_result import BenchmarkResult
+    from ttame.images.preprocessing import Preprocessing
     from ttame.methods.registry import Method
 
 WORST_METRIC = "ad_50_matched"
+
+# Sets of photos that can be shown, the first one that there is, with the way to the input.
+_WAYS: Mapping[str, Callable[[Preprocessing], Preprocessing]] = MappingProxyType(
+    {"photos": lambda preprocessing: preprocessing, MARKED: squashed}
+)
 
 
 def make_sheets(
@@ -35,8 +45,9 @@ def make_sheets(
     worst: int = 3,
     metric: str | None = None,
     held: Sequence[Photo] = (),
+    progress: Callable[[int, int], object] | None = None,
 ) -> tuple[Sheet, Sheet]:
-    """Explain a few of a result's photos again, for the report.
+    """Explain a few of a result's photos again, for the report; marked ones where it has no others.
 
     Args:
         result: With the photos' paths and the explained classes.
@@ -44,24 +55,46 @@ def make_sheets(
         methods: Of the result; those that were not possible are left out.
         count: Photos of the first sheet, drawn with the result's seed.
         worst: Photos of either kind on the second sheet, see
-            :func:`ttame.benchmarking.report.worst.worst_cases`.
+            :func:`ttame.benchmarking.report.worst.worst_cases`; of the best method where the
+            explainer takes no part.
         metric: Of the worst cases; None takes ``ad_50_matched``, or the first metric with a
             direction.
         held: The photos, where they are no files.
+        progress: Called with the numbers of explanations done and in total.
 
     Returns:
         The two sheets; photos that cannot be read any more are left out.
     """
     chosen = [method for method in methods if _done(result, method.name)]
-    photos = _photos(result.per_image)
+    name = next((name for name in _WAYS if (result.per_image["set"] == name).any()), "photos")
+    table = result.per_image[result.per_image["set"] == name]
+    photos = table.drop_duplicates("file").set_index("file")
     files = photos.index.to_numpy()
     generator = np.random.default_rng(result.seed)
     drawn = sorted(generator.permutation(len(files))[:count].tolist())
-    usual = [Worst(str(files[place]), "") for place in drawn]
-    cases = _worst(result, worst, metric)
+    kinds = [
+        [Worst(str(files[place]), "") for place in drawn],
+        _worst(result, table, worst, metric),
+    ]
+    known = {str(photo.path): photo for photo in held}
+    dataset = PhotoDataset(
+        [known.get(case.file, Photo(Path(case.file))) for cases in kinds for case in cases],
+        _WAYS[name](backbone.preprocessing),
+    )
+    items = [dataset[place] for place in range(len(dataset))]
+    read = [item.pixels if isinstance(item, Sample) else None for item in items]
+    total = len(chosen) * sum(pixels is not None for pixels in read)
+    done = itertools.count(1)
+
+    def each() -> None:
+        if progress is not None:
+            progress(next(done), total)
+
+    usual, cases = kinds
+    split = len(usual)
     return (
-        _sheet(usual, photos, backbone, chosen, held),
-        _sheet(cases, photos, backbone, chosen, held),
+        _sheet(usual, read[:split], photos, backbone, chosen, each),
+        _sheet(cases, read[split:], photos, backbone, chosen, each),
     )
 
 
@@ -69,50 +102,40 @@ def _done(result: BenchmarkResult, method: str) -> bool:
     return result.methods.get(method, {}).get("status") == "ok"
 
 
-def _photos(table: pd.DataFrame) -> pd.DataFrame:
-    rows = table[table["set"] == "photos"]
-    photos: pd.DataFrame = rows.drop_duplicates("file").set_index("file")
-    return photos
-
-
-def _worst(result: BenchmarkResult, count: int, metric: str | None) -> list[Worst]:
-    table = result.per_image[result.per_image["set"] == "photos"]
+def _worst(
+    result: BenchmarkResult, table: pd.DataFrame, count: int, metric: str | None
+) -> list[Worst]:
+    means = result.means()
+    rivals = [name for name, told in result.methods.items() if not told.get("control")]
     if metric is None:
-        own = table[table["method"] == OWN]
+        scored = table[table["method"].isin([OWN] if OWN in rivals else rivals)]
         directed = [
             name
             for name, kind in result.metrics.items()
-            if kind.higher_is_better is not None and bool(own[name].notna().any())
+            if kind.higher_is_better is not None and bool(scored[name].notna().any())
         ]
         metric = WORST_METRIC if WORST_METRIC in directed else next(iter(directed), None)
-    means = result.means()
-    if metric is None or metric not in means.get(OWN, {}):
+    if metric is None:
         return []
     higher = bool(result.metrics[metric].higher_is_better)
-    rivals = {
-        name: means[name][metric]
-        for name, details in result.methods.items()
-        if name != OWN and not details.get("control") and metric in means[name]
-    }
-    rivals = {name: mean for name, mean in rivals.items() if math.isfinite(mean.mean)}
-    return worst_cases(table, OWN, metric, higher, best_of(rivals, higher), count)
+    scores = {name: means[name][metric] for name in rivals if metric in means.get(name, {})}
+    scores = {name: mean for name, mean in scores.items() if math.isfinite(mean.mean)}
+    subject = OWN if OWN in rivals else best_of(scores, higher)
+    if subject not in scores:
+        return []
+    others = {name: mean for name, mean in scores.items() if name != subject}
+    return worst_cases(table, subject, metric, higher, best_of(others, higher), count)
 
 
 def _sheet(
     cases: Sequence[Worst],
+    pixels: Sequence[Tensor | None],
     photos: pd.DataFrame,
     backbone: Backbone,
     methods: Sequence[Method],
-    held: Sequence[Photo],
+    each: Callable[[], object],
 ) -> Sheet:
-    known = {str(photo.path): photo for photo in held}
-    files = [known.get(case.file, Photo(Path(case.file))) for case in cases]
-    dataset = PhotoDataset(files, backbone.preprocessing)
-    read = [
-        (case, item.pixels)
-        for case, item in zip(cases, map(dataset.__getitem__, range(len(cases))), strict=True)
-        if isinstance(item, Sample)
-    ]
+    read = [(case, photo) for case, photo in zip(cases, pixels, strict=True) if photo is not None]
     if not read:
         return Sheet(())
     device = next(backbone.parameters(), torch.zeros(0)).device
@@ -120,11 +143,12 @@ def _sheet(
     return contact_sheet(
         backbone,
         methods,
-        torch.stack([pixels for _, pixels in read]).to(device),
+        torch.stack([photo for _, photo in read]).to(device),
         torch.tensor(rows["class_index"].to_numpy(dtype=np.int64), device=device),
         [
             f"{name}  {p:.1%}"
             for name, p in zip(rows["class_name"], rows["probability"], strict=True)
         ],
         [", ".join(filter(None, (Path(case.file).name, case.note))) for case, _ in read],
+        each,
     )
