@@ -68,7 +68,7 @@ def made_result(
             "paper": f"Paper of {name}",
             "control": name == "random",
             "slow": name == "rise",
-            "cost": "1 backward pass",
+            "cost": "1 forward, 1 backward",
             "options": {"cells": 7},
             "status": impossible.get(name, "ok"),
             "forward_passes": None if name in impossible else 1 + 10 * place,

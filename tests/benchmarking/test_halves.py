@@ -42,6 +42,22 @@ def test_any_first_part_is_the_same_whatever_else_there_is():
     assert arrange([*PHOTOS, *PHOTOS], "all", 0, None) == every
 
 
+def test_photos_of_one_name_are_drawn_at_random_from_all_folders():
+    photos = [Photo(Path(f"{folder:03d}/image{k}.jpg")) for folder in range(100) for k in range(3)]
+    every = arrange(photos, "all", 0, None)
+    assert sorted(every, key=lambda photo: photo.path) == photos
+    first = every[:30]
+    assert len({photo.path.name for photo in first}) == 3
+    folders = [int(photo.path.parent.name) for photo in first]
+    assert max(folders) > 80
+    assert folders != sorted(folders)
+    assert arrange(photos[::-1], "all", 0, 30) == first
+    # The same file with two labels is no second photo of that name.
+    twice = [Photo(photo.path, 1) for photo in PHOTOS]
+    order = [photo.path for photo in arrange([*PHOTOS, *twice], "all", 0, None)[::2]]
+    assert order == [photo.path for photo in arrange(PHOTOS, "all", 0, None)]
+
+
 def test_seeds_differ_from_photo_to_photo():
     assert len({photo_seed(0, photo.path.name) for photo in PHOTOS}) == 200
 
@@ -52,5 +68,5 @@ def test_wrong_values_are_refused():
     with pytest.raises(InputError, match="at least 1"):
         arrange(PHOTOS, "all", 0, 0)
     alone = [photo for photo in PHOTOS if half_of(photo.path.name) == "choosing"][:1]
-    with pytest.raises(InputError, match="none of the 1 photos"):
+    with pytest.raises(InputError, match=r"file name \(1 different ones here\)"):
         arrange(alone, "reporting", 0, None)

@@ -134,6 +134,11 @@ def test_a_judge_has_weights_of_its_own(call, folders, tmp_path):
         (["--metrics", "transfer"], "the measure 'transfer' needs another classifier as judge"),
         (["--set", "confidence.rul=exact"], "unknown option of confidence 'rul'; did you mean"),
         (["--set", "confidence.shares=2"], "expected confidence.shares of type tuple"),
+        (
+            ["--set", 'confidence.shares=["a"]'],
+            "expected confidence.shares of type tuple like",
+        ),
+        (["--set", "confidence.fill=null"], "expected confidence.fill of type str"),
         (["--set", "confidence.rule=exat"], "unknown rule 'exat'; did you mean 'exact'"),
         (["--set", "noise=2"], "expected --set NAME.OPTION=VALUE, got 'noise=2'"),
         (["--set", "rode.noise=2"], "unknown method or measure of this run 'rode'"),

@@ -8,7 +8,7 @@ import torch
 from tiny_families import FAMILIES
 from ttame.backbone.fingerprint import fingerprint
 from ttame.benchmarking.float32 import whole_float32
-from ttame.errors import BackboneError
+from ttame.errors import BackboneError, InputError
 from ttame.methods.registry import Method, get_method, methods
 
 FEWER = {"rise": {"masks": 24}, "integrated_gradients": {"steps": 4}, "smoothgrad": {"draws": 3}}
@@ -44,6 +44,19 @@ def no_trace(backbone) -> bool:
         if module.training or any(hooks) or module._backward_pre_hooks:
             return False
     return all(p.grad is None and not p.requires_grad for p in backbone.parameters())
+
+
+@pytest.mark.parametrize("name", [n for n, m in methods().items() if "seed" in m.options])
+def test_another_seed_gives_other_draws(backbones, name):
+    backbone, method = backbones["cnn"], method_of(name)
+    images, classes = photos(backbone, 2), torch.tensor([[0], [1]])
+    usual, *others = (
+        method.with_options(seed=seed)(backbone, images, classes) for seed in (0, 1, 2**40)
+    )
+    assert torch.equal(method(backbone, images, classes), usual)
+    assert all((other - usual).abs().max() > 1e-6 for other in others)
+    with pytest.raises(InputError, match="a seed of at least 0, got -1"):
+        method.with_options(seed=-1)(backbone, images, classes)
 
 
 @pytest.mark.parametrize("name", methods())

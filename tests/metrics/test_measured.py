@@ -59,8 +59,9 @@ def test_an_unknown_metric_is_refused():
 @pytest.mark.parametrize("name", measures())
 def test_a_running_metric_of_any_measure_can_be_sent_to_another_process(name: str):
     measure = replace(get_measure(name), slow=True)
-    metric = Measured(measure, next(iter(measure.metrics(measure.options))))
-    metric._keep(torch.tensor([1.0, 4.0]))
+    followed = next(iter(measure.metrics(measure.options)))
+    metric = Measured(measure, followed)
+    metric._keep(torch.tensor([1.0, 4.0]), f"values_{followed}")
     sent = pickle.loads(pickle.dumps(metric))
     assert sent.compute().item() == 2.5
     assert sent.measure == measure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -45,6 +46,8 @@ def arrange(photos: Sequence[Photo], half: str, seed: int, images: int | None) -
 
     The order depends on seed and file names, so any first part is a random sample, and the photos
     of a short run are the first ones of a longer run. A photo that is named twice counts once.
+    Photos of one file name in several folders belong to one half; their folders' names put them
+    into random order among all.
 
     Args:
         photos: In any order.
@@ -62,14 +65,16 @@ def arrange(photos: Sequence[Photo], half: str, seed: int, images: int | None) -
         raise InputError(f"expected a number of photos of at least 1, got {images}")
     unique = dict.fromkeys(photos)
     chosen = [photo for photo in unique if half in ("all", half_of(photo.path.name))]
+    names = collections.Counter(path.name for path in {photo.path for photo in unique})
     if not chosen:
         raise InputError(
-            f"none of the {len(photos)} photos belongs to the half {half!r}; give more photos or "
-            "take the half 'all'"
+            f"none of the {len(photos)} photos belongs to the half {half!r}, which depends on the "
+            f"file name ({len(names)} different ones here); give more photos or take the half 'all'"
         )
 
     def order(photo: Photo) -> tuple[int, str, int]:
-        number = _number(f"order/{seed}/{photo.path.name}")
+        name, folder = photo.path.name, photo.path.parent.name
+        number = _number(f"order/{seed}/{name if names[name] == 1 else f'{folder}/{name}'}")
         return number, photo.path.as_posix(), -1 if photo.label is None else photo.label
 
     return sorted(chosen, key=order)[:images]

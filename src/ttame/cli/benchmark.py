@@ -344,15 +344,31 @@ def _typed(found: Any, option: str, value: Any) -> Any:
         InputError: It does not fit.
     """
     default = found.options[option]
-    kind = type(default)
-    if (kind is tuple and isinstance(value, list)) or (kind is float and type(value) is int):
-        return kind(value)
-    if default is not None and type(value) is not kind:
+    fitted = _fitted(default, value)
+    if fitted is None and default is not None:
         raise InputError(
-            f"expected {found.name}.{option} of type {kind.__name__} like {default!r}, got "
-            f"{value!r}"
+            f"expected {found.name}.{option} of type {type(default).__name__} like {default!r}, "
+            f"got {value!r}"
         )
-    return value
+    return fitted
+
+
+def _fitted(default: Any, value: Any) -> Any:
+    """Return a value as one of the default's type; None where it is none.
+
+    Example:
+        >>> _fitted((1.0, 0.5), [1, 0.2]), _fitted((1.0, 0.5), ["a"]), _fitted(0.5, "a")
+        ((1.0, 0.2), None, None)
+    """
+    kind = type(default)
+    if default is None or type(value) is kind:
+        return value
+    if kind is float and type(value) is int:
+        return float(value)
+    if kind is tuple and isinstance(value, list):
+        items = tuple(_fitted(default[0], item) if default else item for item in value)
+        return None if None in items else items
+    return None
 
 
 def _command(arguments: Sequence[str]) -> str:

@@ -30,7 +30,7 @@ _GATES = ("sigmoid", "rsqrt")
     title="AttnLRP",
     paper="Achtibat et al., ICML 2024, arXiv 2402.05602",
     needs=("gradients", "attention"),
-    cost="1 backward pass",
+    cost="1 forward, 1 backward",
     options={"gamma": 0.0, "depth": 0.0},
 )
 def attnlrp(

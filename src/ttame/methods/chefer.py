@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     title="Chefer et al. (ICCV 2021)",
     paper="Chefer, Gur and Wolf, ICCV 2021, arXiv 2103.15679",
     needs=("gradients", "attention"),
-    cost="1 backward pass",
+    cost="1 forward, 1 backward",
 )
 def chefer(backbone: Backbone, images: Tensor, classes: Tensor) -> Tensor:
     """Add up the relevance of tokens for each other, block by block.

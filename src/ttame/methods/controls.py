@@ -20,8 +20,8 @@ _CELLS = 7
 _SPREAD = 0.25
 
 
-@register(name="random", title="Random", control=True)
-def random_map(backbone: Backbone, images: Tensor, classes: Tensor) -> Tensor:
+@register(name="random", title="Random", control=True, options={"seed": 0})
+def random_map(backbone: Backbone, images: Tensor, classes: Tensor, seed: int = 0) -> Tensor:
     """Draw uniform noise of 7 x 7 cells, as coarse as the maps of usual classifiers.
 
     The noise is seeded with the photo's 8-bit content and the class: the same photo always gets the
@@ -32,8 +32,8 @@ def random_map(backbone: Backbone, images: Tensor, classes: Tensor) -> Tensor:
     """
     return torch.stack(
         [
-            torch.stack([torch.rand(_CELLS, _CELLS, generator=_generator(seed)) for seed in row])
-            for row in content_seeds(backbone, images, classes)
+            torch.stack([torch.rand(_CELLS, _CELLS, generator=_generator(own)) for own in row])
+            for row in content_seeds(backbone, images, classes, seed)
         ]
     ).to(images.device)
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     title="LeGrad",
     paper="Bousselham et al., ICCV 2025, arXiv 2404.03214",
     needs=("gradients", "attention"),
-    cost="1 backward pass",
+    cost="1 forward, 1 backward",
     options={"last": None},
 )
 def legrad(backbone: Backbone, images: Tensor, classes: Tensor, last: int | None = None) -> Tensor:

@@ -42,7 +42,7 @@ class Method:
         paper: Where it was published; empty for controls.
         needs: Some of ``NEEDS``: gradients of the classifier, one of its layers, many masked
             passes, attention blocks, an explainer.
-        cost: What an explanation costs beyond the prediction, in words: ``"1 backward pass"``.
+        cost: What an explanation costs, in words: ``"1 forward, 1 backward"``.
         options: Its settings with their values; written into the results.
         slow: Explains only the few photos of ``slow_images`` unless all are asked for.
         packages: Module names of optional packages it imports.

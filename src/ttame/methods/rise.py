@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     paper="Petsiuk et al., BMVC 2018, arXiv 1806.07421",
     needs=("masks",),
     cost="500 masked passes",
-    options={"masks": 500, "cells": 7, "keep": 0.5, "batch_size": None},
+    options={"masks": 500, "cells": 7, "keep": 0.5, "batch_size": None, "seed": 0},
     slow=True,
 )
 @torch.no_grad()
@@ -40,6 +40,7 @@ def rise(
     cells: int = 7,
     keep: float = 0.5,
     batch_size: int | None = None,
+    seed: int = 0,
 ) -> Tensor:
     """Add up random masks, each times the probability of the class on the masked photo.
 
@@ -55,6 +56,7 @@ def rise(
         cells: Cells along each side of the coarse masks.
         keep: Share of the cells that is kept.
         batch_size: Masked photos per pass, which does not change the result; None suits the device.
+        seed: Another one draws other masks.
 
     Returns:
         (B, n, H, W), at the image's resolution.
@@ -68,13 +70,13 @@ def rise(
             f"masks={masks}, cells={cells}, keep={keep}"
         )
     fills = make_fill("black", images, backbone.preprocessing).expand_as(images)
-    seeds = photo_seeds(backbone, images)
+    seeds = photo_seeds(backbone, images, seed)
     at_once = images_at_once(images.device, batch_size)
     maps = []
-    for image, black, seed, chosen in zip(images, fills, seeds, classes, strict=True):
+    for image, black, own, chosen in zip(images, fills, seeds, classes, strict=True):
         total = image.new_zeros((len(chosen), *image.shape[1:]), dtype=torch.float32)
         size = (image.shape[1], image.shape[2])
-        for part in random_masks(seed, masks, cells, keep, size, at_once, image.device):
+        for part in random_masks(own, masks, cells, keep, size, at_once, image.device):
             kept = part.to(image)
             logits = backbone.logits(apply_mask(image, kept[:, None], black))
             p = probabilities(logits.float(), backbone.activation)[:, chosen]

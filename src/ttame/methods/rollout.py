@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     title="Attention rollout",
     paper="Abnar and Zuidema, ACL 2020, arXiv 2005.00928",
     needs=("attention",),
-    cost="nothing beyond the prediction; the same map for every class",
+    cost="1 forward; the same map for every class",
     options={"residual": 0.5},
 )
 def rollout(backbone: Backbone, images: Tensor, classes: Tensor, residual: float = 0.5) -> Tensor:
@@ -57,7 +57,7 @@ def rollout(backbone: Backbone, images: Tensor, classes: Tensor, residual: float
     paper="Abnar and Zuidema, ACL 2020, with the attention weighted by its gradients as in "
     "Barkan et al., ICCV 2023, openaccess.thecvf.com",
     needs=("gradients", "attention"),
-    cost="1 backward pass",
+    cost="1 forward, 1 backward",
 )
 def gradient_rollout(backbone: Backbone, images: Tensor, classes: Tensor) -> Tensor:
     """Roll out attention times the gradient of the class logit.

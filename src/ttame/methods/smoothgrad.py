@@ -22,10 +22,15 @@ if TYPE_CHECKING:
     paper="Smilkov et al., arXiv 1706.03825",
     needs=("gradients",),
     cost="16 forward, 16 backward",
-    options={"draws": 16, "noise": 0.15},
+    options={"draws": 16, "noise": 0.15, "seed": 0},
 )
 def smoothgrad(
-    backbone: Backbone, images: Tensor, classes: Tensor, draws: int = 16, noise: float = 0.15
+    backbone: Backbone,
+    images: Tensor,
+    classes: Tensor,
+    draws: int = 16,
+    noise: float = 0.15,
+    seed: int = 0,
 ) -> Tensor:
     """Average the signed gradient over noisy images, then add up the colours.
 
@@ -39,6 +44,7 @@ def smoothgrad(
         classes: (B, n) class indices.
         draws: Noisy copies of every image.
         noise: Standard deviation as a share of the image's range; the paper finds 0.1 to 0.2 best.
+        seed: Another one draws other noise.
 
     Returns:
         (B, n, H, W), not negative.
@@ -50,7 +56,8 @@ def smoothgrad(
         raise InputError(
             f"expected at least 1 draw and noise of at least 0, got draws={draws}, noise={noise}"
         )
-    generators = [torch.Generator().manual_seed(seed) for seed in photo_seeds(backbone, images)]
+    seeds = photo_seeds(backbone, images, seed)
+    generators = [torch.Generator().manual_seed(own) for own in seeds]
     flat = images.flatten(1)
     scale = noise * (flat.amax(dim=1) - flat.amin(dim=1)).view(-1, 1, 1, 1)
     total = images.new_zeros((*classes.shape, *images.shape[1:]))

@@ -25,8 +25,8 @@ class TrainedMethod:
     option: str
 
 
-COST = "1 pass of the attention mechanism"
-"""What an explanation of a trained method costs beyond the prediction."""
+COST = "1 forward, the attention mechanism with it"
+"""What an explanation of a trained method costs."""
 
 TRAINED: Mapping[str, TrainedMethod] = MappingProxyType(
     {

@@ -27,7 +27,7 @@ _IN_PLACE = ("add_", "__iadd__")
     title="Transformer LRP (Chefer et al., CVPR 2021)",
     paper="Chefer, Gur and Wolf, CVPR 2021, arXiv 2012.09838",
     needs=("gradients", "attention"),
-    cost="1 forward, 2 backward passes",
+    cost="2 forward, 2 backward",
 )
 def transformer_lrp(backbone: Backbone, images: Tensor, classes: Tensor) -> Tensor:
     """Roll out the gradient of the attention times its layer-wise relevance.

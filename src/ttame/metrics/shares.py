@@ -77,8 +77,9 @@ def _shuffles(places: int, seeds: tuple[int, ...]) -> Tensor:
 def area_matched(masks: Tensor, seeds: Sequence[int]) -> Tensor:
     """Replace every mask by its pixel ranks, spread uniformly over [0, 1].
 
-    All methods then share one distribution of values, so a monotone change of a map cannot move its
-    score, and the mean mask area is one half for each of them.
+    All methods then share one distribution of values, so a monotone change of a mask cannot move
+    its score, and the mean mask area is one half for each of them. (One of a coarse map can, by
+    what lies between its cells, unless its normalisation is ``"ranks"``.)
 
     Args:
         masks: (B, H, W) at the image's resolution, without NaN.

@@ -51,9 +51,10 @@ def pearson(first: Tensor, second: Tensor) -> Tensor:
 def spearman(first: Tensor, second: Tensor) -> Tensor:
     """Return the Spearman rank correlation of each pair of masks.
 
-    The Pearson correlation of the pixels' ranks: a monotone change of a mask cannot move it. Equal
-    values share their mean rank. The ranks are continuous: of two values less than 0.001 apart the
-    higher counts for only a part above the lower, so rounding noise cannot move the result.
+    The Pearson correlation of the pixels' ranks. Equal values share their mean rank. The ranks are
+    continuous: of two values less than 0.001 apart the higher counts for only a part above the
+    lower, so rounding noise cannot move the result. A monotone change of a mask moves it only by
+    what that presses together.
 
     Args:
         first: (B, H, W) on the scale of [0, 1], without NaN.
