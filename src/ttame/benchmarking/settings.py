@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+import sys
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from ttame.backbone.contract import Backbone
     from ttame.benchmarking.parts import Part
     from ttame.benchmarking.plan import PhotoSet, Plan
+    from ttame.methods.registry import Method
     from ttame.metrics.case import Truth
+    from ttame.metrics.measure import Measure
 
 SETTINGS = "settings.json"
 _PACKAGES = (
@@ -82,6 +85,7 @@ def describe_settings(plan: Plan, device: str) -> dict[str, Any]:
         "device": device.partition(":")[0],
         "seed": plan.seed,
         "versions": versions(),
+        "own_code": _own_code(plan),
     }
     # As they will be read back: tuples are lists there.
     plain: dict[str, Any] = json.loads(json.dumps(settings, default=str))
@@ -124,6 +128,26 @@ def code_digest() -> str:
         digest.update(f"{path.relative_to(home).as_posix()}\0".encode())
         digest.update(path.read_bytes() + b"\0")
     return digest.hexdigest()
+
+
+def _own_code(plan: Plan) -> dict[str, str | None]:
+    """Fingerprint the files of methods and measures that are not ttame's; None where none is."""
+    entries: list[Method | Measure] = list(plan.methods)
+    entries += [measure for item in plan.sets for measure in item.measures]
+    modules = sorted({entry.function.__module__ for entry in entries})
+    return {
+        name: _file_digest(getattr(sys.modules.get(name), "__file__", None))
+        for name in modules
+        # A script may change around them; what is typed into a session has no file.
+        if name != "__main__" and name.partition(".")[0] != ttame.__name__
+    }
+
+
+def _file_digest(path: str | None) -> str | None:
+    try:
+        return None if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError:
+        return None
 
 
 def open_folder(

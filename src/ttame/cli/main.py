@@ -21,6 +21,7 @@ from ttame.cli import (
     train,
 )
 from ttame.cli.guard import GuardedGroup
+from ttame.cli.imports import import_modules
 
 app = typer.Typer(
     name="ttame",
@@ -57,17 +58,26 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def main(
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001  # its callback has read it
         bool,
         typer.Option(
             "--version", callback=_show_version, is_eager=True, help="Show the version and stop."
         ),
     ] = False,
-    debug: Annotated[
+    debug: Annotated[  # noqa: ARG001  # the guard looks for it
         bool, typer.Option("--debug", help="Show tracebacks and all warnings.")
     ] = False,
+    imports: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--import",
+            metavar="MODULE",
+            help="A module or file of yours that registers methods or measures; repeatable.",
+        ),
+    ] = None,
 ) -> None:
     """Explain any image classifier, CNN or vision transformer, in one forward pass."""
+    import_modules(imports or ())
 
 
 def run() -> None:
