@@ -26,6 +26,28 @@ def test_equals_resampling_by_hand():
     assert [low, high] == pytest.approx(np.quantile(means, [0.05, 0.95]).tolist(), abs=0.02)
 
 
+def test_quantiles_of_students_t_equal_scipys():
+    stats = pytest.importorskip("scipy.stats")
+    for level in (0.8, 0.9, 0.95):
+        z = stats.norm.ppf(1 - (1 - level) / 2)
+        for freedom in (2, 3, 9, 99):
+            expected = stats.t.ppf(1 - (1 - level) / 2, freedom)
+            assert statistics._student_quantile(z, freedom) == pytest.approx(expected, rel=0.01)
+
+
+def test_the_interval_of_few_images_covers_the_truth_more_often_than_the_plain_one():
+    generator = np.random.default_rng(0)
+    samples = generator.exponential(size=(8, 400))  # 400 draws of 8 images with the mean 1
+    low, high = bootstrap_intervals(samples, resamples=1000)
+    covered = ((low <= 1) & (high >= 1)).mean()
+    means = samples[generator.integers(0, 8, (1000, 8))].mean(axis=1)
+    plain_low, plain_high = np.quantile(means, [0.025, 0.975], axis=0)
+    plain = ((plain_low <= 1) & (plain_high >= 1)).mean()
+    assert plain < 0.85 < 0.87 < covered
+    width = np.median((high - low) / (plain_high - plain_low))
+    assert 1.15 < width < 1.4
+
+
 def test_seeded_shared_draws_and_blocks(monkeypatch):
     values = np.random.default_rng(0).normal(size=(50, 3))
     lows, highs = bootstrap_intervals(values)

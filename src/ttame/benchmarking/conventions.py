@@ -18,7 +18,8 @@ COMMON: Mapping[str, str] = MappingProxyType(
         "matched": "the resized map is replaced by its pixel ranks, uniform in [0, 1], ties in "
         "seeded random order, before it is cut",
         "nan_maps": "a map with NaN or infinity counts as all zeros",
-        "interval": "95 % percentile bootstrap over images, 2000 resamples",
+        "interval": "95 % percentile bootstrap over images, 2000 resamples, widened for few images "
+        "by Student's t (Hesterberg 2015)",
     }
 )
 """Shared by ``ttame evaluate`` and ``ttame benchmark``."""
