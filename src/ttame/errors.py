@@ -45,6 +45,17 @@ def first_line(error: Exception) -> str:
     return next(filter(None, lines), type(error).__name__)
 
 
+def problem(error: Exception) -> str:
+    """Say in one line what went wrong, with the kind of error where it is not one of ours.
+
+    Example:
+        >>> problem(InputError("no photos")), problem(ValueError("no such size"))
+        ('no photos', 'ValueError: no such size')
+    """
+    text = " ".join(str(error).split())
+    return text if isinstance(error, TtameError) else f"{type(error).__name__}: {text}"
+
+
 def unknown_name(
     kind: str, name: object, valid: Iterable[str], advice: str = ""
 ) -> UnknownNameError:

@@ -83,7 +83,8 @@ def clipped(maps: Tensor) -> Tensor:
 def ranks(maps: Tensor) -> Tensor:
     """Replace every map (B, h, w) by the ranks of its values, stretched to [0, 1], ties averaged.
 
-    No monotone change of a map can move its mask then, nor any score of it: resizing comes later.
+    No strictly increasing change of a map can move its mask then, nor any score of it: resizing
+    comes later.
     A constant map becomes all zeros.
 
     Example:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ttame.benchmarking.halves import HALVES, arrange, half_of, photo_seed
+from ttame.benchmarking.halves import HALVES, arrange, half_of, photo_keys, photo_seed
 from ttame.errors import InputError, UnknownNameError
 from ttame.images.listing import Photo
 
@@ -42,17 +42,25 @@ def test_any_first_part_is_the_same_whatever_else_there_is():
     assert arrange([*PHOTOS, *PHOTOS], "all", 0, None) == every
 
 
-def test_photos_of_one_name_are_drawn_at_random_from_all_folders():
-    photos = [Photo(Path(f"{folder:03d}/image{k}.jpg")) for folder in range(100) for k in range(3)]
+@pytest.mark.parametrize("below", ["", "images/"])
+def test_photos_of_one_name_are_drawn_at_random_from_all_folders(below):
+    photos = [
+        Photo(Path(f"data/{folder:03d}/{below}image{k}.jpg"))
+        for folder in range(100)
+        for k in range(3)
+    ]
     every = arrange(photos, "all", 0, None)
     assert sorted(every, key=lambda photo: photo.path) == photos
     first = every[:30]
     assert len({photo.path.name for photo in first}) == 3
-    folders = [int(photo.path.parent.name) for photo in first]
+    folders = [int(photo.path.parts[1]) for photo in first]
     assert max(folders) > 80
     assert folders != sorted(folders)
     assert arrange(photos[::-1], "all", 0, 30) == first
-    # The same file with two labels is no second photo of that name.
+    assert len({photo_seed(0, key) for key in photo_keys(photos).values()}) == 300
+
+
+def test_a_photo_with_two_labels_keeps_its_place():
     twice = [Photo(photo.path, 1) for photo in PHOTOS]
     order = [photo.path for photo in arrange([*PHOTOS, *twice], "all", 0, None)[::2]]
     assert order == [photo.path for photo in arrange(PHOTOS, "all", 0, None)]

@@ -36,6 +36,11 @@ def test_methods_that_differ_by_rounding_share_their_ranks():
     ranks = photo_ranks(values, higher_is_better=True)
     np.testing.assert_array_equal(ranks[:, 1], ranks[:, 2])
     assert ranks.sum(axis=1).tolist() == [10.0] * 20
+    # One photo of a wide range does not tie the others.
+    values = np.array([[0.0, 0.05, 0.09], [1.0, 2.0, 3.0], [0.0, 1000.0, 5.0]])
+    assert photo_ranks(values, higher_is_better=False)[0].tolist() == [1, 2, 3]
+    endless = np.array([[1.0, 2.0, np.inf], [1.0, np.inf, np.inf]])
+    assert photo_ranks(endless, higher_is_better=False).tolist() == [[1, 2, 3], [1, 2.5, 2.5]]
     assert photo_ranks(np.zeros((0, 3)), True).shape == (0, 3)
 
 

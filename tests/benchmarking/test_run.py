@@ -362,6 +362,7 @@ def test_no_photo_is_explained_that_no_measure_is_taken_on(explainer, photos):
         ({"gradcm": 2}, r"'gradcm'.*did you mean 'gradcam'"),
         ({"gradcam": 0}, "at least 1, or None for all, as limit of gradcam, got 0"),
         ({"gradcam": 2.5}, "as limit of gradcam, got 2.5"),
+        ({"gradcam": True}, "as limit of gradcam, got True"),
         ({"road": 3}, "unknown method or measure of this run 'road'"),
     ],
 )

@@ -51,20 +51,23 @@ def test_options_reach_the_run_and_resume_goes_on(call, folders, tmp_path):
         *("--methods", "random", "--metrics", "confidence", "--slow-images", 2, "--seed", 7),
         *("--also", f"my-one={folders['e']}", "--batch-size", 2, "--workers", 0),
         *("--normalisation", "positive", "--upsampling", "nearest", "--detail", 0.1),
-        *("--limit", "random=1,confidence=all", "--limit", "my-one=2", "--again-images", 1),
+        *("--limit", "random=1,confidence=all", "--limit", "my-one=2"),
+        *("--limit", "ttame=2", "--again-images", 1),
     ]
     result = call(*arguments)
     assert result.exit_code == 0, result.output
     assert result.stderr.startswith("left out: ")
     content = json.loads((folders["o"] / "results.json").read_text())
     assert list(content["methods"]) == ["ttame", "my-one", "random"]
+    assert content["methods"]["ttame"] == content["methods"]["my-one"]
     assert content["methods"]["my-one"]["ad_50"]["n"] == 2
     assert content["seed"] == 7
     assert content["details"]["random"]["normalisation"] == "positive"
     assert content["settings"]["upsampling"] == "nearest"
     assert content["settings"]["detail"] == 0.1
     assert content["settings"]["slow_images"] == 2
-    assert content["settings"]["limits"] == {"random": 1, "confidence": "all", "my-one": 2}
+    limits = {"random": 1, "confidence": "all", "my-one": 2, "ttame": 2}
+    assert content["settings"]["limits"] == limits
     assert content["settings"]["again_images"] == 1
     assert content["methods"]["random"]["ad_50"]["n"] == 1
     again = call(*arguments)
@@ -145,6 +148,8 @@ def test_a_judge_has_weights_of_its_own(call, folders, tmp_path):
         (["--limit", "random=few"], "expected --limit NAME=N with different names, N a number of"),
         (["--limit", "random=0"], "expected --limit NAME=N with different names, N a number of"),
         (["--limit", "random=1", "--limit", "random=2"], "expected --limit NAME=N with different"),
+        (["--limit", "all-ones=1,all_ones=2"], "expected --limit NAME=N with different names"),
+        (["--also", "confidence=nowhere", "--limit", "confidence=1"], "a limit of 'confidence' is"),
         (["--limit", "rise=20"], "unknown method or measure of this run 'rise'"),
         (["--also", "other"], "expected --also NAME=FOLDER"),
         (["--boxes", "nowhere.csv"], "the file of boxes 'nowhere.csv' does not exist"),

@@ -66,6 +66,20 @@ def test_a_module_of_the_current_folder_takes_part_in_a_run_of_several_processes
     assert "other settings (own_code), for example own_code bright_module" in again.stderr
 
 
+def test_a_name_that_another_module_has_is_refused(call, tmp_path):
+    first, second = tmp_path / "one" / "bright_file.py", tmp_path / "two" / "bright_file.py"
+    for number, file in enumerate((first, second)):
+        file.parent.mkdir()
+        file.write_text(METHOD.format(name=f"bright_{number}"))
+    taken = tmp_path / "random.py"
+    taken.write_text("")
+    for files in ((first, second), (taken,)):
+        result = call(*(part for file in files for part in ("--import", file)), "methods")
+        assert result.exit_code == 1
+        assert f"the name of the file '{files[-1]}' is that of another module" in result.stderr
+        assert result.stderr.count("\n") == 1
+
+
 def test_what_cannot_be_imported_is_told_in_a_line(call, tmp_path):
     broken = tmp_path / "broken_file.py"
     broken.write_text("1 / 0")

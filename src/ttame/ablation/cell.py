@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from ttame.benchmarking.benchmark_result import write_json
 from ttame.benchmarking.evaluation import evaluate
-from ttame.benchmarking.scoring import free_memory, problem
+from ttame.benchmarking.scoring import free_memory
+from ttame.errors import problem
 from ttame.training.data import automatic_workers
 from ttame.training.precision import pick_accelerator
 from ttame.training.run import LAST, train

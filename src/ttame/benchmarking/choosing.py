@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ttame.benchmarking.halves import arrange, photo_seed
+from ttame.benchmarking.halves import arrange, photo_keys, photo_seed
 from ttame.benchmarking.plan import PhotoSet
 from ttame.errors import InputError, unknown_name
 from ttame.images.listing import list_photos
@@ -183,13 +183,19 @@ def check_limits(
 
     Raises:
         UnknownNameError: No method, measure or explainer of the run has that name.
-        InputError: A limit is neither None nor a whole number of at least 1.
+        InputError: Two have it, or a limit is neither None nor a whole number of at least 1.
     """
-    known = {item.name for item in measures} | {item.name for item in methods} | set(explainers)
+    known = [*(item.name for item in measures), *(item.name for item in methods), *explainers]
     for name, limit in limits.items():
         if name not in known:
             raise unknown_name("method or measure of this run", name, sorted(known))
-        if limit is not None and (not isinstance(limit, int | np.integer) or limit < 1):
+        if known.count(name) > 1:
+            raise InputError(
+                f"a limit of {name!r} is one of a method and of a measure; name one of them "
+                "otherwise"
+            )
+        whole = isinstance(limit, int | np.integer) and not isinstance(limit, bool)
+        if limit is not None and not (whole and limit >= 1):
             raise InputError(
                 f"expected a number of photos of at least 1, or None for all, as limit of {name}, "
                 f"got {limit!r}"
@@ -211,10 +217,11 @@ def photo_set(
     """
     unlabelled = [replace(photo, label=None) for photo in list_photos(data)]
     photos = arrange(unlabelled, half, seed, images)
+    keys = photo_keys(unlabelled)
     return PhotoSet(
         name="photos",
         photos=tuple(photos),
-        seeds=tuple(photo_seed(seed, photo.path.name) for photo in photos),
+        seeds=tuple(photo_seed(seed, keys[photo.path]) for photo in photos),
         preprocessing=backbone.preprocessing,
         measures=tuple(item for item in taken if not (TRUTH | PAIR) & set(item.needs)),
     )

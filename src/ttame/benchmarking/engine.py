@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from ttame.benchmarking.records import FAILED, NOT_POSSIBLE, Unit, plain
-from ttame.benchmarking.scoring import Classified, Scorer, free_memory, problem
-from ttame.errors import BackboneError, ImageError, InputError, TtameError
+from ttame.benchmarking.scoring import Classified, Scorer, free_memory
+from ttame.errors import BackboneError, ImageError, InputError, TtameError, problem
 from ttame.images.dataset import PhotoDataset, loader
 from ttame.methods.registry import methods as registered_methods
 from ttame.metrics.case import Truth

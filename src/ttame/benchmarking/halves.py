@@ -1,10 +1,11 @@
-"""Order and halves of the photos, fixed by their names: no photo moves when others come or go."""
+"""Order, seeds and halves of photos, fixed by their names: none moves when others come or go."""
 
 from __future__ import annotations
 
-import collections
 import hashlib
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ttame.errors import InputError, unknown_name
@@ -31,14 +32,40 @@ def half_of(name: str) -> str:
     return HALVES[_number(name) % 2]
 
 
-def photo_seed(seed: int, name: str) -> int:
-    """Derive a photo's seed from the run's and its file name.
+def photo_keys(photos: Iterable[Photo]) -> dict[Path, str]:
+    """Name photos for their order and seeds: by the file name, longer where it is no name of one.
+
+    Of photos of one file name in several folders it is the path below what their folders share.
+
+    Returns:
+        A text by path, different for every path.
+
+    Example:
+        >>> from ttame.images.listing import Photo
+        >>> paths = [Path("data/one.jpg"), Path("data/0/x/a.jpg"), Path("data/1/x/a.jpg")]
+        >>> list(photo_keys(map(Photo, paths)).values())
+        ['one.jpg', '0/x/a.jpg', '1/x/a.jpg']
+    """
+    by_name: dict[str, list[Path]] = {}
+    for path in dict.fromkeys(photo.path for photo in photos):
+        by_name.setdefault(path.name, []).append(path)
+    keys: dict[Path, str] = {}
+    for paths in by_name.values():
+        levels = zip(*(path.parts for path in paths), strict=False)
+        shared = sum(1 for _ in itertools.takewhile(lambda level: len(set(level)) == 1, levels))
+        for path in paths:
+            keys[path] = "/".join(path.parts[shared:]) if len(paths) > 1 else path.name
+    return keys
+
+
+def photo_seed(seed: int, key: str) -> int:
+    """Derive a photo's seed from the run's and its key.
 
     Example:
         >>> photo_seed(0, "a.jpg") == photo_seed(0, "a.jpg") != photo_seed(1, "a.jpg")
         True
     """
-    return _number(f"{seed}/{name}") % 2**32
+    return _number(f"{seed}/{key}") % 2**32
 
 
 def arrange(photos: Sequence[Photo], half: str, seed: int, images: int | None) -> list[Photo]:
@@ -46,8 +73,8 @@ def arrange(photos: Sequence[Photo], half: str, seed: int, images: int | None) -
 
     The order depends on seed and file names, so any first part is a random sample, and the photos
     of a short run are the first ones of a longer run. A photo that is named twice counts once.
-    Photos of one file name in several folders belong to one half; their folders' names put them
-    into random order among all.
+    Photos of one file name in several folders belong to one half; their order goes by their
+    :func:`photo_keys`, so there it depends on which of them are given.
 
     Args:
         photos: In any order.
@@ -65,7 +92,8 @@ def arrange(photos: Sequence[Photo], half: str, seed: int, images: int | None) -
         raise InputError(f"expected a number of photos of at least 1, got {images}")
     unique = dict.fromkeys(photos)
     chosen = [photo for photo in unique if half in ("all", half_of(photo.path.name))]
-    names = collections.Counter(path.name for path in {photo.path for photo in unique})
+    keys = photo_keys(unique)
+    names = {path.name for path in keys}
     if not chosen:
         raise InputError(
             f"none of the {len(photos)} photos belongs to the half {half!r}, which depends on the "
@@ -73,8 +101,7 @@ def arrange(photos: Sequence[Photo], half: str, seed: int, images: int | None) -
         )
 
     def order(photo: Photo) -> tuple[int, str, int]:
-        name, folder = photo.path.name, photo.path.parent.name
-        number = _number(f"order/{seed}/{name if names[name] == 1 else f'{folder}/{name}'}")
+        number = _number(f"order/{seed}/{keys[photo.path]}")
         return number, photo.path.as_posix(), -1 if photo.label is None else photo.label
 
     return sorted(chosen, key=order)[:images]

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from ttame.benchmarking.benchmark_result import BenchmarkResult
     from ttame.benchmarking.means import Mean
 
-_ARROWS = {True: " ↑", False: " ↓", None: ""}
-
 
 def markdown_table(
     result: BenchmarkResult, metrics: Sequence[str], *, intervals: bool = False
@@ -54,7 +52,7 @@ def markdown_table(
     most = {name: most_photos(means, name) for name in metrics}
     best = {name: best_methods(result, name) for name in metrics}
     heads = [
-        f"`{name}`{_ARROWS[result.metrics[name].higher_is_better]}"
+        f"`{name}` {result.metrics[name].arrow}".rstrip()
         + (f" (n={most[name]})" if most[name] < max(most.values()) else "")
         for name in metrics
     ]

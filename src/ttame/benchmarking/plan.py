@@ -75,8 +75,8 @@ class Plan:
         batch_size: Photos per batch, and most changed images per forward pass.
         slow_images: Slow methods and measures are given the first so many photos of each set; see
             :meth:`measured` for measures that explain again.
-        limits: By the name of a method or measure, how many photos it is given instead; None for
-            all.
+        limits: By the name of a method, explainer or measure, how many photos it is given instead;
+            None for all. The smaller number counts, the method's or the measure's.
         again_images: How many photos measures that explain again are given of slow methods; None
             for a fifth of ``slow_images``.
         seed: Of everything drawn.
@@ -145,15 +145,21 @@ class Plan:
         for photo_set in self.sets:
             for batch, start in enumerate(range(0, len(photo_set.photos), self.batch_size)):
                 for method in self.methods:
-                    if start < self.count(photo_set, method):
+                    if start < self._counts[photo_set.name, method.name]:
                         yield Unit(photo_set.name, batch, method.name)
 
     def images(self, unit: Unit) -> int:
         """Return the number of photos in a unit."""
-        photo_set = next(found for found in self.sets if found.name == unit.photo_set)
-        method = next(found for found in self.methods if found.name == unit.method)
-        most = self.count(photo_set, method) - unit.batch * self.batch_size
+        most = self._counts[unit.photo_set, unit.method] - unit.batch * self.batch_size
         return min(self.batch_size, most)
+
+    @cached_property
+    def _counts(self) -> dict[tuple[str, str], int]:
+        return {
+            (photo_set.name, method.name): self.count(photo_set, method)
+            for photo_set in self.sets
+            for method in self.methods
+        }
 
     def batches(self, photo_set: PhotoSet, batches: Sequence[int]) -> list[int]:
         """Return the places of the photos of some batches, in order."""

@@ -27,8 +27,8 @@ class Friedman(NamedTuple):
 def photo_ranks(values: ArrayLike, higher_is_better: bool) -> NDArray[np.float64]:
     """Rank the methods on every photo: 1 the best, ties share their mean rank.
 
-    Values that differ by less than 1e-4 of the widest range of a photo are tied: methods that give
-    the same map by other ways differ by so much in rounding.
+    Values that differ by at most 1e-4 of the range on a usual photo (the median) are tied: methods
+    that give the same map by other ways differ by so much where pixels swap their ranks.
 
     Args:
         values: (N, k) without NaN, a row per photo and a column per method.
@@ -51,9 +51,12 @@ def photo_ranks(values: ArrayLike, higher_is_better: bool) -> NDArray[np.float64
             f"{int(np.isnan(array).sum())} NaN"
         )
     signed = -array if higher_is_better else array
-    tied = _TIED * np.ptp(array, axis=1).max(initial=0)
-    ahead = signed[:, :, None] - signed[:, None, :]
-    below, equal = (ahead > tied).sum(axis=2), (np.abs(ahead) <= tied).sum(axis=2)
+    finite = array[np.isfinite(array).all(axis=1)]
+    tied = _TIED * float(np.median(np.ptp(finite, axis=1))) if finite.size else 0.0
+    one, other = signed[:, :, None], signed[:, None, :]
+    with np.errstate(invalid="ignore"):  # infinity less infinity
+        near = (one == other) | (np.abs(one - other) <= tied)
+    below, equal = ((one > other) & ~near).sum(axis=2), near.sum(axis=2)
     ranks: NDArray[np.float64] = below + (equal + 1) / 2
     return ranks
 

@@ -38,11 +38,10 @@ from ttame.benchmarking.records import read_records
 from ttame.benchmarking.report.page import NAME as REPORT
 from ttame.benchmarking.report.page import write_report
 from ttame.benchmarking.report.sheets import make_sheets
-from ttame.benchmarking.scoring import problem
 from ttame.benchmarking.settings import check_out, describe_settings, open_folder
 from ttame.benchmarking.statistics import check_seed
 from ttame.detail import check_detail
-from ttame.errors import InputError
+from ttame.errors import InputError, problem
 from ttame.masking import check_upsampling
 from ttame.methods.ttame import rebound
 from ttame.metrics.transfer import judge_columns
@@ -102,6 +101,7 @@ def benchmark(
     jobs: int = 1,
     part: str | None = None,
     progress: Progress | None = None,
+    report_progress: Progress | None = None,
     command: str = "",
     report: bool = True,
 ) -> BenchmarkResult:
@@ -156,8 +156,8 @@ def benchmark(
             or machines that see ``out`` compute the others, in any order. The result has no values
             then: the same call without it, with ``resume=True``, computes what is missing and
             returns them.
-        progress: Called with the numbers of explanations done and in total; then, from 1 again,
-            with those of the photos that the report shows.
+        progress: Called with the numbers of explanations done and in total.
+        report_progress: The same of the photos that the report shows, which are explained again.
         command: How the run was started, for the report.
         report: Write ``report.html`` into ``out`` too; a few photos are explained again for it.
 
@@ -246,7 +246,7 @@ def benchmark(
         if folder is not None:
             result.save(folder)
             if report:
-                _report(result, plan, folder, torch.device(place), progress)
+                _report(result, plan, folder, torch.device(place), report_progress)
     return result
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ttame.activation import probabilities
-from ttame.errors import InputError, TtameError
+from ttame.errors import InputError, TtameError, problem
 from ttame.metrics.case import Case, Truth, normalised
 from ttame.metrics.cost import count_passes
 from ttame.normalisation import without_nan
@@ -209,12 +209,6 @@ class Scorer:
             truth=photos.truth,
             judge=self.judge,
         )
-
-
-def problem(error: Exception) -> str:
-    """Say in one line what went wrong, with the kind of error where it is not one of ours."""
-    text = " ".join(str(error).split())
-    return text if isinstance(error, TtameError) else f"{type(error).__name__}: {text}"
 
 
 def free_memory() -> None:

@@ -134,12 +134,13 @@ def _own_code(plan: Plan) -> dict[str, str | None]:
     """Fingerprint the files of methods and measures that are not ttame's; None where none is."""
     entries: list[Method | Measure] = list(plan.methods)
     entries += [measure for item in plan.sets for measure in item.measures]
-    modules = sorted({entry.function.__module__ for entry in entries})
+    functions = (getattr(entry.function, "func", entry.function) for entry in entries)
+    modules = sorted({getattr(function, "__module__", None) or "" for function in functions})
     return {
         name: _file_digest(getattr(sys.modules.get(name), "__file__", None))
         for name in modules
         # A script may change around them; what is typed into a session has no file.
-        if name != "__main__" and name.partition(".")[0] != ttame.__name__
+        if name not in ("", "__main__") and name.partition(".")[0] != ttame.__name__
     }
 
 

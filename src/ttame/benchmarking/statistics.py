@@ -109,7 +109,7 @@ def _student_quantile(z: float, freedom: int) -> float:
     """Return the quantile of Student's t where the normal distribution has z.
 
     The expansion of Cornish and Fisher (Abramowitz and Stegun, 26.7.5): within 1 % from 2 degrees
-    of freedom on, and as far out as any resampled mean lies with 1.
+    of freedom on at levels up to 0.95; with fewer, as far out as any resampled mean lies.
     """
     terms = (
         (z**3 + z) / 4,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,6 +32,8 @@ from ttame.cli.options import (
 from ttame.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
     from ttame.backbone.contract import Backbone
     from ttame.explainer import Explainer
 
@@ -154,7 +156,6 @@ def benchmark(
     photos = list_photos(data)
     folders = _pairs(also or [])
     options = _options(settings or [])
-    limits = _limits(limit or ())
     for marks, kind in ((boxes, "boxes"), (regions, "segmentation masks")):
         if marks is not None and not marks.is_file():
             raise InputError(f"the file of {kind} {str(marks)!r} does not exist; check the path")
@@ -167,29 +168,17 @@ def benchmark(
     methods = choose_methods(split_list(method_names), own_names)
     given = (boxes is not None, judge is not None, regions is not None)
     measures = choose_measures(split_list(metrics), *given)
-    limits = {_known(name, own_names): number for name, number in limits.items()}
+    known = [*(item.name for item in methods), *(item.name for item in measures)]
+    limits = _limits(limit or (), [*own_names, *known])
     check_limits(limits, measures, methods, own_names)
     methods = tuple(_with(item, options) for item in methods)
     measures = tuple(_with(item, options) for item in measures)
     if options:
-        known = [*(item.name for item in methods), *(item.name for item in measures)]
         raise unknown_name("method or measure of this run", next(iter(options)), known)
     place = pick_device(device)
     own, backbone = _load(explainer, model, weights, multi_label, device, force)
     others = {name: _also(folder, backbone, place, force) for name, folder in folders.items()}
     with progress_bar() as bar:
-        task = bar.add_task("explanations", total=None)
-        lines, last = progress_lines("explanations"), 0
-
-        def tell(done: int, total: int) -> None:
-            nonlocal task, lines, last
-            if done < last:
-                name = "explanations for the report"
-                task, lines = bar.add_task(name, total=total), progress_lines(name)
-            last = done
-            bar.update(task, completed=done, total=total)
-            lines(done, total)
-
         try:
             result = run_benchmark(
                 own,
@@ -219,7 +208,8 @@ def benchmark(
                 device=place,
                 jobs=jobs,
                 part=part,
-                progress=tell,
+                progress=_progress(bar, "explanations"),
+                report_progress=_progress(bar, "explanations for the report"),
                 report=report,
                 command=_command(sys.argv[1:]),
             )
@@ -233,6 +223,20 @@ def benchmark(
     tell_left_out(result.broken)
     written = (out / REPORT).is_file()
     say(f"results in {out}{f', to be read in {REPORT}' if written else ''}")
+
+
+def _progress(bar: Progress, name: str) -> Callable[[int, int], None]:
+    """Return what shows the progress of one phase, from its first call on."""
+    lines = progress_lines(name)
+    tasks: list[TaskID] = []
+
+    def tell(done: int, total: int) -> None:
+        if not tasks:
+            tasks.append(bar.add_task(name, total=total))
+        bar.update(tasks[0], completed=done, total=total)
+        lines(done, total)
+
+    return tell
 
 
 def _load(
@@ -278,8 +282,8 @@ def _pairs(texts: Sequence[str]) -> dict[str, Path]:
     return pairs
 
 
-def _limits(texts: Sequence[str]) -> dict[str, int | None]:
-    """Read ``NAME=N`` texts, several with commas in one.
+def _limits(texts: Sequence[str], known: Sequence[str] = ()) -> dict[str, int | None]:
+    """Read ``NAME=N`` texts, several with commas in one; dashes for the underscores of known names.
 
     Raises:
         InputError: One is not of that form, or a name comes twice.
@@ -290,7 +294,8 @@ def _limits(texts: Sequence[str]) -> dict[str, int | None]:
     """
     limits: dict[str, int | None] = {}
     for text in (part for item in texts for part in split_list(item) or ()):
-        name, _, number = (part.strip() for part in text.partition("="))
+        given, _, number = (part.strip() for part in text.partition("="))
+        name = given if given in known else given.replace("-", "_")
         count = int(number) if number.isdecimal() else 0
         if not name or name in limits or not (count or number == "all"):
             raise InputError(
@@ -299,11 +304,6 @@ def _limits(texts: Sequence[str]) -> dict[str, int | None]:
             )
         limits[name] = count or None
     return limits
-
-
-def _known(name: str, explainers: Sequence[str]) -> str:
-    """Return a name as methods and measures write it; explainers are called as the user likes."""
-    return name if name in explainers else name.replace("-", "_")
 
 
 def _options(texts: Sequence[str]) -> dict[str, dict[str, Any]]:

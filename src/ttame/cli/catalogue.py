@@ -45,36 +45,36 @@ def catalogue(
     return table
 
 
-def marked(cost: str, marks: Mapping[str, bool]) -> str:
+def with_marks(cost: str, marks: Mapping[str, bool]) -> str:
     """Add the marks that hold to what something costs.
 
     Example:
-        >>> marked("500 masked passes", {"control": False, "slow": True})
+        >>> with_marks("500 masked passes", {"control": False, "slow": True})
         '500 masked passes (slow)'
-        >>> marked("", {"control": True, "slow": False})
+        >>> with_marks("", {"control": True, "slow": False})
         '(control)'
     """
     shown = ", ".join(mark for mark, holds in marks.items() if holds)
     return f"{cost} ({shown})".strip() if shown else cost
 
 
-def tell_settings(entries: Iterable[Entry]) -> None:
+def tell_options(entries: Iterable[Entry]) -> None:
     """Print the options of methods or measures, a line each."""
     say("\n  options with their defaults, as --set takes them (in a shell, in quotes)\n")
     for entry in entries:
-        for text in settings(entry):
+        for text in option_texts(entry):
             say(f"  {text}")
 
 
-def settings(entry: Entry) -> list[str]:
+def option_texts(entry: Entry) -> list[str]:
     """Write the options of a measure or method as ``--set`` takes them; values are JSON.
 
     Example:
         >>> from ttame.metrics.measure import get_measure
-        >>> settings(get_measure("transfer"))
+        >>> option_texts(get_measure("transfer"))
         ['transfer.shares=[1.0, 0.5, 0.15]', 'transfer.fill="black"']
     """
     return [
-        f"{entry.name}.{option}={json.dumps(value, ensure_ascii=False)}"
+        f"{entry.name}.{option}={json.dumps(value, ensure_ascii=False, default=str)}"
         for option, value in entry.options.items()
     ]

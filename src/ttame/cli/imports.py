@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from ttame.errors import InputError, first_line
+from ttame.errors import InputError, problem
 
 _FILE = ".py"
 
@@ -15,17 +15,14 @@ _FILE = ".py"
 def import_modules(names: Iterable[str]) -> None:
     """Import modules by name, or by the path of a file, so that what they register is known.
 
-    The folder of a file, and the current one for names, are searched first, by processes of
-    ``--jobs`` too.
+    The folder of a file, or the current one for names, is searched too, after all others; so do
+    the processes of ``--jobs``.
 
     Args:
         names: ``"package.module"``, or ``"folder/module.py"``.
 
     Raises:
-        InputError: There is no such module, or it cannot be imported.
-
-    Example:
-        >>> import_modules(["json"])
+        InputError: There is no such module, it cannot be imported, or its name is that of another.
     """
     for name in names:
         path = Path(name)
@@ -34,12 +31,18 @@ def import_modules(names: Iterable[str]) -> None:
             raise InputError(f"the file {name!r} to be imported does not exist; check the path")
         folder = str((path.parent if by_file else Path()).resolve())
         if folder not in sys.path:
-            sys.path.insert(0, folder)
+            # Not first: a file called like a module of a library would take its place.
+            sys.path.append(folder)
         try:
-            importlib.import_module(path.stem if by_file else name)
+            module = importlib.import_module(path.stem if by_file else name)
         except Exception as error:
             # Whatever a module raises: it is the user's code.
             raise InputError(
-                f"the module {name!r} cannot be imported: {type(error).__name__}: "
-                f"{first_line(error)}"
+                f"the module {name!r} cannot be imported: {problem(error)}; mend it, or leave "
+                "--import out"
             ) from error
+        found = getattr(module, "__file__", None) or "built in"
+        if by_file and Path(found).resolve() != path.resolve():
+            raise InputError(
+                f"the name of the file {name!r} is that of another module ({found}); rename it"
+            )

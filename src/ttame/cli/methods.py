@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ttame.cli.catalogue import catalogue, marked, tell_settings
+from ttame.cli.catalogue import catalogue, tell_options, with_marks
 from ttame.cli.console import stdout
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _MARKS = """\
 control: explains nothing, but shows what a score is worth
 explainer: is trained (ttame train) and takes part as an explainer folder
-slow: explains only the first few photos of a set, unless all are asked for"""
+slow: explains only the first few photos of a set (--slow-images, --limit)"""
 
 
 def methods() -> None:
@@ -31,7 +31,7 @@ def methods() -> None:
     ]
     headings = ("name", "title", "needs", "cost per photo", "paper")
     stdout().print(catalogue(headings, sorted(rows), _MARKS))
-    tell_settings(known)
+    tell_options(known)
 
 
 def _needs(method: Method) -> str:
@@ -46,4 +46,4 @@ def _needs(method: Method) -> str:
 
 
 def _cost(method: Method) -> str:
-    return marked(method.cost, {"control": method.control, "slow": method.slow})
+    return with_marks(method.cost, {"control": method.control, "slow": method.slow})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ttame.cli.catalogue import catalogue, marked, tell_settings
+from ttame.cli.catalogue import catalogue, tell_options, with_marks
 from ttame.cli.console import stdout
 
 _NEEDS = {
@@ -16,7 +16,7 @@ _NEEDS = {
 _MARKS = """\
 explains again: the method gives further maps, whose passes are not counted here
 passes: of the classifier, or of the judge, for the maps of one method
-slow: scores only the first few photos of a set, unless all are asked for"""
+slow: scores only the first few photos of a set (--slow-images, --limit)"""
 
 _METRICS = """\
 ↑ higher is better, ↓ lower is better
@@ -35,7 +35,7 @@ def metrics() -> None:
                 measure.name,
                 measure.title,
                 ", ".join(_NEEDS[need] for need in measure.needs),
-                marked(str(measure.passes(measure.options)), {"slow": measure.slow}),
+                with_marks(str(measure.passes(measure.options)), {"slow": measure.slow}),
                 measure.paper,
             )
             for measure in measures
@@ -53,4 +53,4 @@ def metrics() -> None:
         names=2,
     )
     stdout().print(of_measures, of_metrics)
-    tell_settings(measures)
+    tell_options(measures)

@@ -24,8 +24,8 @@ _SPREAD = 0.25
 def random_map(backbone: Backbone, images: Tensor, classes: Tensor, seed: int = 0) -> Tensor:
     """Draw uniform noise of 7 x 7 cells, as coarse as the maps of usual classifiers.
 
-    The noise is seeded with the photo's 8-bit content and the class: the same photo always gets the
-    same map, whatever its batch, its place in it or the device.
+    The noise is seeded with the photo's 8-bit content, the class and ``seed``: the same photo
+    always gets the same map, whatever its batch, its place in it or the device.
 
     Returns:
         (B, n, 7, 7) in [0, 1).

@@ -44,7 +44,7 @@ def _details(backbone: Backbone) -> Mapping[str, Any]:
     title="IIA",
     paper="Barkan et al., ICCV 2023, arXiv 2310.15585",
     needs=("gradients", "layer", "attention"),
-    cost="10 forward and backward passes",
+    cost="10 forward, 10 backward",
     options={"steps": 10},
     details=_details,
 )

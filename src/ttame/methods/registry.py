@@ -44,7 +44,7 @@ class Method:
             passes, attention blocks, an explainer.
         cost: What an explanation costs, in words: ``"1 forward, 1 backward"``.
         options: Its settings with their values; written into the results.
-        slow: Explains only the few photos of ``slow_images`` unless all are asked for.
+        slow: Explains only the few photos of ``slow_images``, unless a limit says otherwise.
         packages: Module names of optional packages it imports.
         control: It does not explain: it shows what a score is worth.
         normalisation: How its maps become masks, see ``ttame.normalisation``; a benchmark

@@ -72,7 +72,7 @@ class Measure:
             photos, another classifier, or that the method explains again.
         options: Its conventions with their values; written into every result.
         passes: Forward passes of the classifier per image and method, for its options.
-        slow: Scored on the few photos of ``slow_images`` only, unless all are asked for.
+        slow: Scored on the few photos of ``slow_images`` only, unless a limit says otherwise.
     """
 
     name: str

@@ -20,6 +20,7 @@ from ttame.benchmarking.report.page import make_page, write_report
 from ttame.benchmarking.report.score_table import Column, score_table, shown
 from ttame.benchmarking.report.scores import columns
 from ttame.benchmarking.report.sheets import make_sheets
+from ttame.errors import UnknownNameError
 from ttame.methods.registry import Method, get_method
 from ttame.metrics.measure import Metric
 
@@ -213,8 +214,8 @@ def test_the_verdict_counts_a_family_by_its_main_metrics():
 def test_the_verdict_tells_what_the_training_aimed_at():
     measures = {"confidence": {"title": "AD", "metrics": ["ad_50_matched", "ad_50"]}}
     text = make_page(made_result(measures=measures))
-    assert re.search(r"Its training aims at AD and IC: \d of 2\.\)", text)
-    assert "Its training aims" not in make_page(made_result())
+    assert re.search(r"objective is made of AD and IC: \d of these 2\.\)", text)
+    assert "objective is made" not in make_page(made_result())
 
 
 def test_masks_that_are_shown_otherwise_than_those_of_others_are_told():
@@ -231,6 +232,9 @@ def test_masks_that_are_shown_otherwise_than_those_of_others_are_told():
     same = {"upsampling": "nearest", "detail": 0.02}
     alike = replace(told, provenance={**result.provenance, "settings": same})
     assert "instead of" not in make_page(alike)
+    stopped = {"ttame": {**details["ttame"], "status": "failed: no memory", "detail": 0.0}}
+    failed = replace(told, methods={**result.methods, **stopped})
+    assert "instead of" not in make_page(failed)
     assert "more than 5 % of the cases" in text
 
 
@@ -310,12 +314,20 @@ def test_sheets_explain_photos_of_the_result(tmp_path):
 def test_sheets_of_marked_photos_and_without_an_explainer(tmp_path):
     folder = tiny_photos(tmp_path, 5)
     result = made_result(photos=5, methods={"rise": "RISE", "gradcam": "Grad-CAM"})
+    table = result.per_image
+    values = table.loc[table["method"].eq("rise"), "ad_50_matched"].to_numpy()
+    best = table["file"].eq(f"photo-{values.argmin():02d}.png") & table["method"].eq("gradcam")
+    table.loc[best, "ad_50_matched"] = values.min() - 1
     result.per_image["file"] = str(folder) + "/" + result.per_image["file"]
     result.per_image["set"] = "marked"
+    for file in folder.iterdir():  # so wide that cropping would leave the middle alone
+        wide = Image.new("RGB", (300, 60), (0, 0, 255))
+        wide.paste((255, 0, 0), (0, 0, 100, 60))
+        wide.save(file)
     seen, told = [], []
 
     def spread(backbone, images, classes):
-        seen.append(images.shape)
+        seen.append(backbone.preprocessing.denormalise(images)[0, :, 0, 0].round().tolist())
         return torch.arange(4.0).expand(*classes.shape, 4, 4)
 
     methods = [Method(name, title, spread) for name, title in METHODS.items() if name != "ttame"]
@@ -325,10 +337,12 @@ def test_sheets_of_marked_photos_and_without_an_explainer(tmp_path):
     assert len(usual.rows) == 2
     # RISE has the best mean: its worst photo, and the one on which it loses most to Grad-CAM.
     assert "among its worst: ad_50_matched" in worst.rows[0].note
-    assert all("loses most to gradcam" in row.note for row in worst.rows[1:])
-    total = 2 * (2 + len(worst.rows))
+    assert "loses most to gradcam" in worst.rows[1].note
+    total = 2 * (2 + 2)
     assert told == [(done, total) for done in range(1, total + 1)]
-    assert len(seen) == total
+    assert seen == [[1, 0, 0]] * total  # squashed as they were scored: red is there
+    with pytest.raises(UnknownNameError, match="ad_51"):
+        make_sheets(result, tiny_backbone(), methods, metric="ad_51")
 
 
 def test_a_few_easy_photos_make_no_rival_of_the_worst_cases(tmp_path):

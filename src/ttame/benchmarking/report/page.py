@@ -46,7 +46,8 @@ _READING = (
 _RANKS = (
     "Mean rank, 1 for the best, over the n photos, of the methods that were scored on all of them; "
     "methods joined by a bar differ by less than Nemenyi's critical difference (Demšar, JMLR "
-    "2006). Where Friedman's test has p of 0.05 or more, the ranks tell no two methods apart."
+    "2006). Values that differ by rounding are tied. Where Friedman's test has p of 0.05 or more, "
+    "the ranks tell no two methods apart."
 )
 _DETAILS = ("title", "control", "status", "reason", "subject", "slow")
 
@@ -215,6 +216,7 @@ def _methods(result: BenchmarkResult) -> Html:
         kind = " (control)" if details.get("control") else ""
         fewer = int(details.get("photos") or 0) < most and not details["reason"]
         few = ", on fewer photos" if fewer else ""
+        few += " because it is slow" if fewer and details.get("slow") else ""
         heading = f"{details.get('title') or name}{kind}{few}"
         entries.append(join(element("dt", heading), element("dd", nested(told))))
     return element("dl", *entries, class_="plain")

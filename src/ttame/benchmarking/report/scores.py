@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ttame.benchmarking.benchmark_result import BenchmarkResult
 
 
-# The measure whose metrics the objective of a training aims at.
+# The measure that T-TAME's objective is made of.
 _TRAINED_FOR = "confidence"
 
 
@@ -190,13 +190,15 @@ def verdict(result: BenchmarkResult, found: Mapping[str, Column]) -> Html:
     names = set(result.measures.get(_TRAINED_FOR, {}).get("metrics", ()))
     known = sum(column.name in names for column in own)
     ahead = sum(column.name in names for column in best)
-    told = f" (Its training aims at AD and IC: {ahead} of {known}.)" if known else ""
+    told = f" (T-TAME's objective is made of AD and IC: {ahead} of these {known}.)" if known else ""
     return element("p", element("b", title), sentence, lost, told, class_="lead")
 
 
 def shown_otherwise(result: BenchmarkResult) -> Html:
     """Tell what sets the explainer's masks apart from the others' beside what it found."""
     own, settings = result.methods.get(OWN, {}), result.provenance.get("settings") or {}
+    if own.get("status") != "ok":
+        return Html()
     apart = [
         f"{name} {own[name]} instead of {settings[name]}"
         for name in ("upsampling", "detail")
@@ -206,8 +208,9 @@ def shown_otherwise(result: BenchmarkResult) -> Html:
         return Html()
     return element(
         "p",
-        f"Its masks are shown with {' and '.join(apart)}, as it was trained. Part of a difference "
-        "may come from that: give the others the same (--upsampling, --detail) to see how much.",
+        f"{own.get('title') or OWN} shows its masks with {' and '.join(apart)}. Part of a "
+        "difference may come from that: give the others the same (--upsampling, --detail) to see "
+        "how much.",
         class_="faint",
     )
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ttame.benchmarking.means import best_of
+from ttame.benchmarking.means import best_of, check_metrics
 from ttame.benchmarking.plan import MARKED, OWN
 from ttame.benchmarking.report.contact import Sheet, contact_sheet
 from ttame.benchmarking.report.worst import Worst, worst_cases
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 WORST_METRIC = "ad_50_matched"
 
 # Sets of photos that can be shown, the first one that there is, with the way to the input.
-_WAYS: Mapping[str, Callable[[Preprocessing], Preprocessing]] = MappingProxyType(
+_TO_INPUT: Mapping[str, Callable[[Preprocessing], Preprocessing]] = MappingProxyType(
     {"photos": lambda preprocessing: preprocessing, MARKED: squashed}
 )
 
@@ -57,16 +57,19 @@ def make_sheets(
         worst: Photos of either kind on the second sheet, see
             :func:`ttame.benchmarking.report.worst.worst_cases`; of the best method where the
             explainer takes no part.
-        metric: Of the worst cases; None takes ``ad_50_matched``, or the first metric with a
-            direction.
+        metric: Of the worst cases; None takes ``ad_50_matched``, or the first with a direction.
         held: The photos, where they are no files.
         progress: Called with the numbers of explanations done and in total.
 
     Returns:
-        The two sheets; photos that cannot be read any more are left out.
+        The two sheets; photos that cannot be read any more are left out. A photo with several
+        marked classes is shown for the first of them.
+
+    Raises:
+        UnknownNameError: The result has no such metric.
     """
     chosen = [method for method in methods if _done(result, method.name)]
-    name = next((name for name in _WAYS if (result.per_image["set"] == name).any()), "photos")
+    name = next((name for name in _TO_INPUT if (result.per_image["set"] == name).any()), "photos")
     table = result.per_image[result.per_image["set"] == name]
     photos = table.drop_duplicates("file").set_index("file")
     files = photos.index.to_numpy()
@@ -79,7 +82,7 @@ def make_sheets(
     known = {str(photo.path): photo for photo in held}
     dataset = PhotoDataset(
         [known.get(case.file, Photo(Path(case.file))) for cases in kinds for case in cases],
-        _WAYS[name](backbone.preprocessing),
+        _TO_INPUT[name](backbone.preprocessing),
     )
     items = [dataset[place] for place in range(len(dataset))]
     read = [item.pixels if isinstance(item, Sample) else None for item in items]
@@ -117,7 +120,10 @@ def _worst(
         metric = WORST_METRIC if WORST_METRIC in directed else next(iter(directed), None)
     if metric is None:
         return []
-    higher = bool(result.metrics[metric].higher_is_better)
+    check_metrics([metric], result.metrics)
+    higher = result.metrics[metric].higher_is_better
+    if higher is None:
+        return []
     scores = {name: means[name][metric] for name in rivals if metric in means.get(name, {})}
     scores = {name: mean for name, mean in scores.items() if math.isfinite(mean.mean)}
     subject = OWN if OWN in rivals else best_of(scores, higher)
