@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import sys
 
-from ttame.cli.benchmark import _options, _with
+from ttame.cli.assignments import read_options, with_options
 from ttame.methods.registry import methods
 from ttame.methods.trained import TRAINED
 
@@ -34,8 +34,8 @@ def test_every_option_can_be_given_back(call):
     lines = [line.strip() for line in call("methods").stdout.splitlines()]
     expected = {m.name: dict(m.options) for m in methods().values() if m.options}
     texts = [line for line in lines if line.partition(".")[0] in expected and "=" in line]
-    given = _options(texts)
-    assert {name: _with(methods()[name], given).options for name in expected} == expected
+    given = read_options(texts)
+    assert {name: with_options(methods()[name], given).options for name in expected} == expected
     assert not given
 
 

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from ttame.benchmarking.choosing import choose_measures
-from ttame.cli.benchmark import _options, _with
+from ttame.cli.assignments import read_options, with_options
 from ttame.cli.metrics import _NEEDS
 from ttame.errors import InputError
 from ttame.metrics.measure import NEEDS, Measure, measures
@@ -41,11 +41,11 @@ def test_printed_options_can_be_set(call):
     known = measures()
     lines = [line.strip() for line in call("metrics").stdout.splitlines()]
     texts = [line for line in lines if line.partition(".")[0] in known and "=" in line]
-    parsed = _options(texts)
+    parsed = read_options(texts)
     assert len(texts) == sum(len(measure.options) for measure in known.values())
     for name, measure in known.items():
         assert set(parsed.get(name, {})) == set(measure.options)
-        assert _with(measure, parsed).options == measure.options
+        assert with_options(measure, parsed).options == measure.options
     assert not parsed
 
 
@@ -65,7 +65,7 @@ def test_options_are_never_broken(call, monkeypatch):
     monkeypatch.setattr("ttame.metrics.measure.measures", lambda: {"long": long})
     monkeypatch.setenv("COLUMNS", "40")
     lines = call("metrics").stdout.splitlines()
-    assert _options([lines[-1]]) == {"long": long.options}
+    assert read_options([lines[-1]]) == {"long": long.options}
 
 
 def test_needs_are_told_by_the_options_that_serve_them(call):
