@@ -44,4 +44,9 @@ def run(data: str, out: str, calls_left: int, resume: bool, part: str | None = N
 
 
 if __name__ == "__main__":
-    run(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4] == "resume", *sys.argv[5:])
+    # By its own name: a run knows methods of a script from those of a module.
+    import killed_run
+
+    killed_run.run(
+        sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4] == "resume", *sys.argv[5:]
+    )

@@ -6,7 +6,6 @@ import hashlib
 import importlib.metadata
 import json
 import platform
-import sys
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -134,21 +133,26 @@ def _own_code(plan: Plan) -> dict[str, str | None]:
     """Fingerprint the files of methods and measures that are not ttame's; None where none is."""
     entries: list[Method | Measure] = list(plan.methods)
     entries += [measure for item in plan.sets for measure in item.measures]
-    functions = (getattr(entry.function, "func", entry.function) for entry in entries)
-    modules = sorted({getattr(function, "__module__", None) or "" for function in functions})
+    functions = [getattr(entry.function, "func", entry.function) for entry in entries]
+    by_module = {getattr(function, "__module__", None) or "": function for function in functions}
     return {
-        name: _file_digest(getattr(sys.modules.get(name), "__file__", None))
-        for name in modules
+        name: _source_digest(function)
+        for name, function in sorted(by_module.items())
         # A script may change around them; what is typed into a session has no file.
         if name not in ("", "__main__") and name.partition(".")[0] != ttame.__name__
     }
 
 
-def _file_digest(path: str | None) -> str | None:
+def _source_digest(function: Any) -> str | None:
+    code = getattr(function, "__code__", None)
     try:
-        return None if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        return None if code is None else _sha256(Path(code.co_filename).read_bytes())
     except OSError:
         return None
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def open_folder(
@@ -241,13 +245,13 @@ def _truth_digest(photos: PhotoSet) -> str | None:
         [photo.path.name, label, truth and [truth.boxes.tolist(), _region_digest(truth)]]
         for photo, label, truth in zip(photos.photos, photos.classes, photos.truth, strict=True)
     ]
-    return hashlib.sha256(json.dumps(marked).encode()).hexdigest()
+    return _sha256(json.dumps(marked).encode())
 
 
 def _region_digest(truth: Truth) -> str | None:
     if truth.region is None:
         return None
-    return hashlib.sha256(truth.region.numpy(force=True).tobytes()).hexdigest()
+    return _sha256(truth.region.numpy(force=True).tobytes())
 
 
 def _read(path: Path) -> dict[str, Any]:
