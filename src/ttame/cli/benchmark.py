@@ -32,7 +32,7 @@ from ttame.cli.options import (
 from ttame.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress
 
     from ttame.backbone.contract import Backbone
     from ttame.explainer import Explainer
@@ -209,7 +209,7 @@ def benchmark(
                 jobs=jobs,
                 part=part,
                 progress=_progress(bar, "explanations"),
-                report_progress=_progress(bar, "explanations for the report"),
+                report_progress=_progress(bar, "explanations for the report", visible=False),
                 report=report,
                 command=_command(sys.argv[1:]),
             )
@@ -225,15 +225,13 @@ def benchmark(
     say(f"results in {out}{f', to be read in {REPORT}' if written else ''}")
 
 
-def _progress(bar: Progress, name: str) -> Callable[[int, int], None]:
-    """Return what shows the progress of one phase, from its first call on."""
+def _progress(bar: Progress, name: str, visible: bool = True) -> Callable[[int, int], None]:
+    """Return what shows the progress of one phase; one that is not visible is from then on."""
     lines = progress_lines(name)
-    tasks: list[TaskID] = []
+    task = bar.add_task(name, total=None, visible=visible)
 
     def tell(done: int, total: int) -> None:
-        if not tasks:
-            tasks.append(bar.add_task(name, total=total))
-        bar.update(tasks[0], completed=done, total=total)
+        bar.update(task, completed=done, total=total, visible=True)
         lines(done, total)
 
     return tell
