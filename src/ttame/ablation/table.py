@@ -8,6 +8,7 @@ from ttame.ablation.cell import COLLAPSED, DONE, FAILED
 from ttame.benchmarking.confidence_table import confidence_table
 from ttame.benchmarking.markdown import markdown_row
 from ttame.metrics.faithfulness import CONFIDENCE_METRICS
+from ttame.metrics.measure import ARROWS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +41,7 @@ def heading(metric: str) -> str:
     score, _, share = metric.removesuffix(MATCHED).partition("_")
     if score not in CONFIDENCE_METRICS:
         return metric.replace("_", " ")
-    return f"{score.upper()} {share} {'↑' if CONFIDENCE_METRICS[score].higher_is_better else '↓'}"
+    return f"{score.upper()} {share} {ARROWS[CONFIDENCE_METRICS[score].higher_is_better]}"
 
 
 def make_table(result: AblationResult) -> Group:

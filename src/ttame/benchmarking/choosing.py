@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ttame.benchmarking.halves import arrange, photo_keys, photo_seed
+from ttame.benchmarking.halves import arrange, seeds_of
 from ttame.benchmarking.plan import PhotoSet
 from ttame.errors import InputError, unknown_name
 from ttame.images.listing import list_photos
@@ -217,11 +217,10 @@ def photo_set(
     """
     unlabelled = [replace(photo, label=None) for photo in list_photos(data)]
     photos = arrange(unlabelled, half, seed, images)
-    keys = photo_keys(unlabelled)
     return PhotoSet(
         name="photos",
         photos=tuple(photos),
-        seeds=tuple(photo_seed(seed, keys[photo.path]) for photo in photos),
+        seeds=seeds_of(photos, unlabelled, seed),
         preprocessing=backbone.preprocessing,
         measures=tuple(item for item in taken if not (TRUTH | PAIR) & set(item.needs)),
     )

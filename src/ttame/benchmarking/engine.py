@@ -155,7 +155,7 @@ class _Run:
                 yield unit, None
                 continue
             method = self.methods[unit.method]
-            limit = self.plan.count(photo_set, method)
+            limit = self.plan.counts[photo_set.name, method.name]
             record: Record = {"broken": [item for item in broken if item[0] < limit]}
             kept = [place for place in readable if place < limit]
             if photos is not None and kept:

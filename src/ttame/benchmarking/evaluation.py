@@ -13,11 +13,11 @@ from ttame.benchmarking.float32 import whole_float32
 from ttame.benchmarking.parallel import placed
 from ttame.benchmarking.plan import OWN, PhotoSet, Plan
 from ttame.benchmarking.settings import SETTINGS, describe_classifier, versions
-from ttame.benchmarking.statistics import check_seed
 from ttame.errors import InputError
 from ttame.files import check_writable
 from ttame.images.listing import data_digest, list_photos, sample
 from ttame.methods.registry import Method, get_method
+from ttame.methods.seeding import check_seed
 from ttame.metrics.keeping import DEFAULT_SHARES
 from ttame.metrics.measure import get_measure
 from ttame.metrics.shares import check_shares, image_seeds

@@ -68,6 +68,12 @@ def photo_seed(seed: int, key: str) -> int:
     return _number(f"{seed}/{key}") % 2**32
 
 
+def seeds_of(chosen: Iterable[Photo], given: Iterable[Photo], seed: int) -> tuple[int, ...]:
+    """Return the seed of every chosen photo of those that were given to the run."""
+    keys = photo_keys(given)
+    return tuple(photo_seed(seed, keys[photo.path]) for photo in chosen)
+
+
 def arrange(photos: Sequence[Photo], half: str, seed: int, images: int | None) -> list[Photo]:
     """Put photos into the run's random order and take the first of one half.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from ttame.benchmarking.choosing import TRUTH
-from ttame.benchmarking.halves import arrange, photo_keys, photo_seed
+from ttame.benchmarking.halves import arrange, seeds_of
 from ttame.benchmarking.plan import MARKED, PhotoSet
 from ttame.errors import InputError
 from ttame.images.boxes import BoxedPhoto, boxes_at_input, read_boxes, squashed
@@ -80,7 +80,6 @@ def marked_set(
                 f"which has {backbone.num_classes}"
             )
     photos = arrange(list(found), half, seed, images)
-    keys = photo_keys(found)
     preprocessing = squashed(backbone.preprocessing)
     # Masks are decoded of the photos that take part only.
     truth = tuple(found[photo].truth(preprocessing) for photo in photos)
@@ -93,7 +92,7 @@ def marked_set(
     return PhotoSet(
         name=MARKED,
         photos=tuple(photos),
-        seeds=tuple(photo_seed(seed, keys[photo.path]) for photo in photos),
+        seeds=seeds_of(photos, found, seed),
         preprocessing=preprocessing,
         measures=tuple(item for item in taken if TRUTH & set(item.needs)),
         classes=tuple(photo.label for photo in photos),

@@ -12,7 +12,7 @@ import torch
 
 from ttame.activation import probabilities
 from ttame.benchmarking.choosing import PAIR
-from ttame.benchmarking.halves import half_of, photo_keys, photo_seed
+from ttame.benchmarking.halves import half_of, seeds_of
 from ttame.benchmarking.plan import PAIRS, PhotoSet
 from ttame.errors import ImageError, InputError
 from ttame.images.boxes import squashed
@@ -93,11 +93,10 @@ def pair_set(
         path = Path(f"pair {number} with {other.photo.path.name}", own.photo.path.name)
         made.append(Photo(path, own.label, picture))
         truth.append(_half(size, dim, place))
-    keys = photo_keys(made)
     return PhotoSet(
         name=PAIRS,
         photos=tuple(made),
-        seeds=tuple(photo_seed(seed, keys[photo.path]) for photo in made),
+        seeds=seeds_of(made, made, seed),
         preprocessing=squashed(backbone.preprocessing),  # made at the input's size already
         measures=tuple(item for item in taken if PAIR & set(item.needs)),
         classes=tuple(photo.label for photo in made),

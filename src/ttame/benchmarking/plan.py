@@ -120,10 +120,16 @@ class Plan:
             detail=0.0 if method.normalisation == AS_GIVEN else self.detail,
         )
 
-    def count(self, photo_set: PhotoSet, method: Method) -> int:
-        """Return how many photos of a set a method explains: those that a measure is taken on."""
-        measures = photo_set.measures
-        return max((self.measured(photo_set, method, each) for each in measures), default=0)
+    @cached_property
+    def counts(self) -> dict[tuple[str, str], int]:
+        """How many photos of a set a method explains: those that any measure is taken on."""
+        return {
+            (item.name, method.name): max(
+                (self.measured(item, method, each) for each in item.measures), default=0
+            )
+            for item in self.sets
+            for method in self.methods
+        }
 
     def measured(self, photo_set: PhotoSet, method: Method, measure: Measure) -> int:
         """Return on how many photos of a set a measure is taken of a method.
@@ -145,21 +151,13 @@ class Plan:
         for photo_set in self.sets:
             for batch, start in enumerate(range(0, len(photo_set.photos), self.batch_size)):
                 for method in self.methods:
-                    if start < self._counts[photo_set.name, method.name]:
+                    if start < self.counts[photo_set.name, method.name]:
                         yield Unit(photo_set.name, batch, method.name)
 
     def images(self, unit: Unit) -> int:
         """Return the number of photos in a unit."""
-        most = self._counts[unit.photo_set, unit.method] - unit.batch * self.batch_size
+        most = self.counts[unit.photo_set, unit.method] - unit.batch * self.batch_size
         return min(self.batch_size, most)
-
-    @cached_property
-    def _counts(self) -> dict[tuple[str, str], int]:
-        return {
-            (photo_set.name, method.name): self.count(photo_set, method)
-            for photo_set in self.sets
-            for method in self.methods
-        }
 
     def batches(self, photo_set: PhotoSet, batches: Sequence[int]) -> list[int]:
         """Return the places of the photos of some batches, in order."""

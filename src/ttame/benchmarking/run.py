@@ -39,10 +39,10 @@ from ttame.benchmarking.report.page import NAME as REPORT
 from ttame.benchmarking.report.page import write_report
 from ttame.benchmarking.report.sheets import make_sheets
 from ttame.benchmarking.settings import check_out, describe_settings, open_folder
-from ttame.benchmarking.statistics import check_seed
 from ttame.detail import check_detail
 from ttame.errors import InputError, problem
 from ttame.masking import check_upsampling
+from ttame.methods.seeding import check_seed
 from ttame.methods.ttame import rebound
 from ttame.metrics.transfer import judge_columns
 from ttame.normalisation import AS_GIVEN, check_normalisation

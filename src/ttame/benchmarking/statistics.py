@@ -118,13 +118,3 @@ def _student_quantile(z: float, freedom: int) -> float:
         (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
     )
     return z + sum(term / float(freedom) ** power for power, term in enumerate(terms, start=1))
-
-
-def check_seed(seed: int) -> None:
-    """Refuse a seed that the bootstrap would refuse at the end of a run.
-
-    Raises:
-        InputError: It is negative.
-    """
-    if seed < 0:
-        raise InputError(f"expected a seed of at least 0, got {seed}")

@@ -34,8 +34,7 @@ def content_seeds(
     Raises:
         InputError: ``seed`` is negative.
     """
-    if seed < 0:
-        raise InputError(f"expected a seed of at least 0, got {seed}")
+    check_seed(seed)
     pixels = backbone.preprocessing.denormalise(images.float()).mul(255).round().clamp(0, 255)
     contents = (zlib.crc32(photo.numpy().tobytes()) for photo in pixels.byte().cpu().contiguous())
     return [
@@ -62,3 +61,13 @@ def photo_seeds(backbone: Backbone, images: Tensor, seed: int = 0) -> list[int]:
 def _mixed(own: int, seed: int) -> int:
     # By a checksum: generators on a CPU look at the lowest 32 bits alone.
     return zlib.crc32(f"{seed}/{own}".encode()) if seed else own
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed that a generator would refuse at the end of a run.
+
+    Raises:
+        InputError: It is negative.
+    """
+    if seed < 0:
+        raise InputError(f"expected a seed of at least 0, got {seed}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, NamedTuple, SupportsIndex
 
 from torch import Tensor
@@ -16,6 +17,9 @@ from ttame.metrics.case import Case
 from ttame.registry import Registry, changed, reduced
 
 NEEDS = ("truth", "region", "pair", "judge", "maps")
+
+ARROWS: Mapping[bool | None, str] = MappingProxyType({True: "↑", False: "↓", None: ""})
+"""Which end of a metric is better, by ``higher_is_better``."""
 
 
 class Scores(NamedTuple):
@@ -51,7 +55,7 @@ class Metric(NamedTuple):
             >>> Metric("AD 50 %", higher_is_better=False).arrow
             '↓'
         """
-        return {True: "↑", False: "↓", None: ""}[self.higher_is_better]
+        return ARROWS[self.higher_is_better]
 
 
 MeasureFunction = Callable[..., Scores]

@@ -8,6 +8,7 @@ from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ttame.benchmarking.report.markup import DASH, Html, element, join
+from ttame.metrics.measure import ARROWS
 
 if TYPE_CHECKING:
     from ttame.benchmarking.means import Mean
@@ -51,7 +52,7 @@ class Column(NamedTuple):
     @property
     def arrow(self) -> str:
         """Which end is better."""
-        return {True: " ↑", False: " ↓", None: ""}[self.higher_is_better]
+        return f" {ARROWS[self.higher_is_better]}".rstrip()
 
 
 def score_table(
